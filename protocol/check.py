@@ -1,0 +1,71 @@
+"""The 64-bit check of an answer (PROTOCOL.md, section 5): Freivalds' test with secret vectors.
+
+For a row of the answer <y, v> must equal <x, u> with u = W^T v, over the decoded signed integers and modulo 2**64. A wrong
+32-bit value differs by an integer of 2-adic valuation at most 31, so <error, v> is zero modulo 2**64 with probability at
+most 2**-33, however the error was chosen. The same test modulo 2**32 misses a flipped top bit half of the time.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ppidm.protocol.linear import Layer, patches
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ppidm.protocol.ring import Integers
+
+    Vector = NDArray[np.int64]
+
+
+@dataclass(frozen=True, repr=False)
+class CheckVectors:
+    """v, int64 of shape (C_out,), and u = W^T v, int64 of shape (C_in, kernel height, kernel width).
+
+    Security:
+        Secret from the servers: who knows v can lie unnoticed. `repr` shows no content.
+    """
+
+    v: Vector
+    u: Vector
+
+    def __repr__(self) -> str:
+        return f"CheckVectors(out_channels={len(self.v)})"
+
+
+def draw_check(layer: Layer, weights: Integers) -> CheckVectors:
+    """Draw v from the operating system's randomness and compute u from the public quantised weights."""
+    v = np.frombuffer(secrets.token_bytes(8 * layer.out_channels), "<i8").astype(np.int64)
+    per_group = zip(np.split(v, layer.groups), np.split(weights, layer.groups), strict=True)
+    u = np.concatenate([np.tensordot(part, kernel, axes=1) for part, kernel in per_group])
+    return CheckVectors(v, u)
+
+
+def wrong_rows(layer: Layer, check: CheckVectors, x: Integers, y: Integers) -> int:
+    """How many rows of `y` are not W x: 0 for an honest answer, always.
+
+    Args:
+        layer: the geometry.
+        check: this user's vectors for the layer.
+        x: encoded activation, the signed integers before masking, channels last.
+        y: opened answer, signed integers, channels last.
+    """
+    weighted = x @ check.u.reshape(layer.in_channels, -1)  # one image per kernel position, then add them shifted
+    kernel_positions = weighted.reshape(*x.shape[:-1], -1)
+    return int(np.count_nonzero(y @ check.v != _diagonal(layer, kernel_positions).reshape(y.shape[:-1])))
+
+
+def _diagonal(layer: Layer, images: Integers) -> Integers:
+    """Sum over kernel positions p of image p, shifted by p."""
+    kernel_height, kernel_width = layer.kernel
+    windows = patches(layer, images)
+    return sum(
+        windows[:, :, :, row * kernel_width + column, row, column]
+        for row in range(kernel_height)
+        for column in range(kernel_width)
+    )

@@ -1,0 +1,64 @@
+"""Fixed-point encoding: the largest scale at which no result can leave the ring (PROTOCOL.md, section 2).
+
+By Cauchy-Schwarz |<row, W_c>| <= ||row||_2 ||W_c||_2, so an overflow is impossible whatever the activation is. A failed
+check is then always a lie, and never a reason to ask again: asking again would make traffic depend on the activation.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ppidm.protocol.linear import Layer, largest_row_norm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from ppidm.protocol.ring import Integers, Ring
+
+LARGEST_INTEGER = 2.0**31 - 1  # |x_int| stays below 2**31
+MARGIN = 1 - 2.0**-40  # for the rounding of float64 in the bound itself
+
+
+def headroom(ring: Ring, dealers: int, dropped_bits: int = 0) -> float:
+    """What |y_int| must stay below: 2**(k-1) less the error of `dealers` + 1 truncated answers."""
+    return 2.0 ** (ring.bits - 1) - (dealers + 1) * 2.0 ** (dropped_bits - 1)
+
+
+def largest_scale(ring: Ring, layers: Iterable[Layer], x: NDArray[np.float32], dealers: int) -> float:
+    """The largest scale s at which round(s x) fits and every result of every layer fits.
+
+    Rounding adds at most sqrt(K) / 2 to the norm of a row of K values, which is taken off first.
+
+    Args:
+        ring: the ring of the results.
+        layers: all layers of a slice; they share the input.
+        x: a finite activation, channels last.
+        dealers: number of dealers.
+
+    Returns:
+        s > 0 (1 for an activation of zeros).
+    """
+    largest = float(np.abs(x).max(initial=0.0))
+    if largest == 0.0:
+        return 1.0
+    scale = (LARGEST_INTEGER - 1) / largest
+    for layer in layers:
+        row_norm = headroom(ring, dealers) / max(layer.weight_norm, 1.0) - sqrt(layer.row_length) / 2
+        assert row_norm > 0, f"{layer.name}: the exporter let weights through that leave no room in the ring"
+        scale = min(scale, row_norm / largest_row_norm(layer, x))
+    return scale * MARGIN
+
+
+def encode(x: NDArray[np.float32], scale: float) -> Integers:
+    """round(x * scale), ties to even."""
+    return np.rint(x.astype(np.float64) * scale).astype(np.int64)
+
+
+def decode(y: Integers, scale: float, weight_scales: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.float32]:
+    """y / scale * weight_scales + bias, per output channel, as float32."""
+    return (y * (weight_scales.astype(np.float64) / scale) + bias).astype(np.float32)

@@ -1,0 +1,224 @@
+"""The manifest of a package directory: what is in it, and the digest of every file (docs: PROTOCOL.md, section 6).
+
+`OUT/client`, `OUT/check` and `OUT/server-<i>` each hold one `manifest.json`. `package` is one digest over all slices; a
+client refuses a server, and a check folder, whose `package` differs from its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from ppidm.protocol.errors import PackageError
+from ppidm.protocol.linear import Layer
+from ppidm.protocol.ring import Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or "\\" in path or ".." in parts:
+        raise ValueError(f"{path!r} leaves its package directory")
+    return path
+
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+RelativePath = Annotated[str, AfterValidator(_inside)]
+SliceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
+
+
+class Record(BaseModel):
+    """Base of everything in a manifest: immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SelfTest(Record):
+    """A public input (`engines.selftest`) of `shape`, and the SHA-256 of the exact answers to it."""
+
+    shape: tuple[PositiveInt, ...]
+    digest: Digest
+
+
+class Subgraph(Record):
+    """A slice: the ONNX subgraph that a server runs for the layers that share one input."""
+
+    name: SliceName
+    file: RelativePath
+    sha256: Digest
+    layers: tuple[Layer, ...] = Field(min_length=1)
+    nominal_shape: tuple[PositiveInt, ...]  # of the input, at the model's own picture size, batch 1
+    self_test: SelfTest
+
+
+class Segment(Record):
+    """A step of a program that the client runs: an ONNX file. It also writes `flops`, what it cost."""
+
+    kind: Literal["segment"] = "segment"
+    file: RelativePath
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+class Offload(Record):
+    """A step of a program that servers run: a slice."""
+
+    kind: Literal["offload"] = "offload"
+    slice: SliceName
+    reads: tuple[str]
+    writes: tuple[str, ...]
+
+
+Step = Annotated[Segment | Offload, Field(discriminator="kind")]
+
+
+class Program(Record):
+    """A partitioned graph: a DAG of steps, each run as soon as what it reads is there."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+
+class Programs(Record):
+    """The U-Net in three: what depends on the prompt only, on the timestep only, and the rest."""
+
+    prompt: Program
+    timestep: Program
+    sample: Program
+
+
+class ImageConfig(Record):
+    """Latents and pictures. Sizes are in pixels."""
+
+    height: PositiveInt
+    width: PositiveInt
+    latent_channels: PositiveInt
+    vae_scale_factor: PositiveInt  # pixels per latent, in each direction
+    size_multiple: PositiveInt  # what height and width must be multiples of
+    scaling_factor: float
+    shift_factor: float = 0.0
+
+
+class Manifest(Record):
+    """What all three kinds of directory have in common."""
+
+    format: Literal[1] = FORMAT
+    model: str
+    package: Digest
+    ring_bits: int
+    weight_bits: int
+    slices: tuple[Subgraph, ...]
+    files: dict[RelativePath, Digest]
+
+    @property
+    def ring(self) -> Ring:
+        """The ring of all slices."""
+        return Ring(self.ring_bits)
+
+
+class ServerManifest(Manifest):
+    """`OUT/server-<i>`: slices."""
+
+    kind: Literal["server"] = "server"
+
+
+class ClientManifest(Manifest):
+    """`OUT/client`: segments, programs, text encoder, tokenizer, VAE decoder, samplers."""
+
+    kind: Literal["client"] = "client"
+    servers: int = Field(ge=2)
+    programs: Programs
+    image: ImageConfig
+    max_tokens: PositiveInt
+    scheduler: str  # diffusers' class name, the default of `--scheduler`
+
+
+class CheckManifest(Manifest):
+    """`OUT/check`: one user's secret check vectors."""
+
+    kind: Literal["check"] = "check"
+
+
+M = TypeVar("M", bound=Manifest)
+
+
+def package_digest(slices: Iterable[Subgraph]) -> str:
+    """One digest over the names, layers and files of all slices."""
+    content = json.dumps([subgraph.model_dump(mode="json") for subgraph in slices], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def digests_of(directory: Path) -> dict[str, str]:
+    """Digest of every file below `directory`, but the manifest."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(directory).as_posix(): file_digest(path) for path in files}
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write `manifest` into `directory`."""
+    (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+
+
+def load_manifest(directory: Path, kind: type[M]) -> M:
+    """Read the manifest of `directory` and verify every file against its digest.
+
+    Raises:
+        PackageError: no manifest, another kind or version, or a file that is missing, truncated or changed.
+    """
+    manifest = _parse(directory / MANIFEST, kind)
+    if manifest.package != package_digest(manifest.slices):
+        raise PackageError(f"{directory}: `package` is not the digest of the slices that the manifest lists; {_AGAIN}")
+    for name, expected in manifest.files.items():
+        _verify_file(directory / name, expected)
+    return manifest
+
+
+_AGAIN = "copy or export the package again"
+
+
+def _parse(path: Path, kind: type[M]) -> M:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise PackageError(f"{path}: not a readable manifest ({error}); expected a directory of `ppidm export`") from error
+    version = content.get("format") if isinstance(content, dict) else None
+    if version != FORMAT:
+        raise PackageError(f"{path}: format {version}; this ppidm reads format {FORMAT}. Export the package again")
+    expected = kind.model_fields["kind"].default
+    if content.get("kind") != expected:
+        raise PackageError(f"{path}: a {content.get('kind')} directory; expected a {expected} directory")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PackageError(f"{path}: {where}: {first['msg']}; {_AGAIN}") from error
+
+
+def _verify_file(path: Path, expected: str) -> None:
+    try:
+        got = file_digest(path)
+    except OSError as error:
+        raise PackageError(f"{path}: {error.strerror}; {_AGAIN}") from error
+    if got != expected:
+        raise PackageError(f"{path}: SHA-256 is {got[:16]}..., the manifest says {expected[:16]}...; {_AGAIN}")

@@ -1,0 +1,143 @@
+"""The messages between client and servers, as named tensors of the Open Inference Protocol (PROTOCOL.md, section 4).
+
+One model per slice. A request holds either `masked` (client to evaluator) or `seed` and `shape` (client to dealer); an
+answer holds `answer_<i>` for layer i. This module knows nothing of gRPC: a transport moves `Tensor`s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ppidm.protocol.errors import InputError
+from ppidm.protocol.prg import SEED_BYTES, Seed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from ppidm.protocol.linear import Layer, Shape
+    from ppidm.protocol.ring import Digits, Elements, Ring
+
+MASKED, SEED, SHAPE, ANSWER = "masked", "seed", "shape", "answer_"
+MAX_ELEMENTS = 1 << 27  # of one input or output tensor: 512 MiB at 4 bytes; bounds what a 32-byte seed can ask for
+_ITEM_BYTES = {"UINT8": 1, "INT32": 4, "INT64": 8}
+_MAX_RANK = 8
+
+
+@dataclass(frozen=True, repr=False)
+class Tensor:
+    """A named tensor as it travels: raw little-endian bytes, row-major.
+
+    Security:
+        `repr` shows name, type and shape only.
+    """
+
+    name: str
+    datatype: str
+    shape: Shape
+    content: bytes
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.name!r}, {self.datatype}, {self.shape})"
+
+    def array(self, datatype: str) -> NDArray[Any]:
+        """The content as a read-only array.
+
+        Raises:
+            InputError: another datatype, or a number of bytes that the shape does not call for.
+        """
+        if self.datatype != datatype:
+            raise InputError(f"tensor {self.name!r} is {self.datatype}; expected {datatype}")
+        if len(self.shape) > _MAX_RANK or any(size < 0 for size in self.shape) or prod(self.shape) > MAX_ELEMENTS:
+            raise InputError(f"tensor {self.name!r} has shape {self.shape}; expected at most {MAX_ELEMENTS} elements")
+        expected = prod(self.shape) * _ITEM_BYTES[datatype]
+        if len(self.content) != expected:
+            raise InputError(f"tensor {self.name!r} has {len(self.content)} bytes; shape {self.shape} needs {expected}")
+        numpy_type = np.dtype(datatype.lower()).newbyteorder("<")
+        return np.frombuffer(self.content, numpy_type).reshape(self.shape)
+
+
+def masked_request(digits: Digits) -> list[Tensor]:
+    """Client to evaluator: x - r."""
+    return [Tensor(MASKED, "UINT8", digits.shape, digits.tobytes())]
+
+
+def seed_request(seed: Seed, shape: Shape) -> list[Tensor]:
+    """Client to dealer: its seed share of r, and the shape of the input. Never depends on the activation."""
+    content = np.array(shape, "<i8").tobytes()
+    return [Tensor(SEED, "UINT8", (SEED_BYTES,), seed.reveal()), Tensor(SHAPE, "INT64", (len(shape),), content)]
+
+
+@dataclass(frozen=True)
+class MaskedRequest:
+    """What an evaluator receives: planar bytes, (limbs, *input shape)."""
+
+    digits: Digits
+
+
+@dataclass(frozen=True)
+class SeedRequest:
+    """What a dealer receives: its seed and the input shape."""
+
+    seed: Seed
+    shape: Shape
+
+
+def parse_request(tensors: Sequence[Tensor], layers: Sequence[Layer], ring: Ring) -> MaskedRequest | SeedRequest:
+    """Read a request for a slice.
+
+    Raises:
+        InputError: missing or unknown tensors, wrong types, sizes or shapes.
+    """
+    named = {tensor.name: tensor for tensor in tensors}
+    if len(named) == len(tensors) and set(named) == {MASKED}:
+        digits = named[MASKED].array("UINT8")
+        if digits.ndim < 2 or digits.shape[0] != ring.limbs:  # noqa: PLR2004
+            raise InputError(f"{MASKED!r} has shape {digits.shape}; expected {ring.limbs} limbs of a tensor")
+        _check_sizes(layers, digits.shape[1:])
+        return MaskedRequest(digits)
+    if len(named) == len(tensors) and set(named) == {SEED, SHAPE}:
+        shape = tuple(int(size) for size in named[SHAPE].array("INT64").reshape(-1))
+        _check_sizes(layers, shape)
+        content = named[SEED].array("UINT8").tobytes()
+        if len(content) != SEED_BYTES:
+            raise InputError(f"{SEED!r} has {len(content)} bytes; expected {SEED_BYTES}")
+        return SeedRequest(Seed(content), shape)
+    got = sorted(tensor.name for tensor in tensors)
+    raise InputError(f"a request with tensors {got}; expected [{MASKED!r}], or [{SEED!r}, {SHAPE!r}]")
+
+
+def _check_sizes(layers: Sequence[Layer], shape: Shape) -> None:
+    for layer in layers:
+        output = layer.output_shape(shape)
+        if max(prod(shape), prod(output)) > MAX_ELEMENTS:
+            raise InputError(f"{layer.name}: {shape} -> {output}; expected at most {MAX_ELEMENTS} elements")
+
+
+def answer(outputs: Sequence[NDArray[np.int32]]) -> list[Tensor]:
+    """Server to client: one tensor of elements, as two's complement int32, per layer of the slice."""
+    return [
+        Tensor(f"{ANSWER}{index}", "INT32", output.shape, output.astype("<i4", copy=False).tobytes())
+        for index, output in enumerate(outputs)
+    ]
+
+
+def parse_answer(tensors: Sequence[Tensor], layers: Sequence[Layer], shape: Shape) -> list[Elements]:
+    """Read an answer to a request with an input of `shape`.
+
+    Raises:
+        InputError: missing or unknown tensors, wrong types, sizes or shapes.
+    """
+    names = [f"{ANSWER}{index}" for index in range(len(layers))]
+    if [tensor.name for tensor in tensors] != names:
+        raise InputError(f"an answer with tensors {[tensor.name for tensor in tensors]}; expected {names}")
+    for layer, tensor in zip(layers, tensors, strict=True):
+        if tensor.shape != layer.output_shape(shape):
+            raise InputError(f"{layer.name}: answer of shape {tensor.shape}; expected {layer.output_shape(shape)}")
+    return [tensor.array("INT32").view("<u4") for tensor in tensors]
