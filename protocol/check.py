@@ -1,8 +1,9 @@
 """The 64-bit check of an answer (PROTOCOL.md, section 5): Freivalds' test with secret vectors.
 
-For a row of the answer <y, v> must equal <x, u> with u = W^T v, over the decoded signed integers and modulo 2**64. A wrong
-32-bit value differs by an integer of 2-adic valuation at most 31, so <error, v> is zero modulo 2**64 with probability at
-most 2**-33, however the error was chosen. The same test modulo 2**32 misses a flipped top bit half of the time.
+For a row of the answer <y, v> must equal <x, u> with u = W^T v, over the decoded signed integers and modulo 2**64. A
+wrong 32-bit value differs by an integer of 2-adic valuation at most 31, so <error, v> is zero modulo 2**64 with
+probability at most 2**-33, however the error was chosen. The same test modulo 2**32 misses a flipped top bit half of
+the time.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ class CheckVectors:
 def draw_check(layer: Layer, weights: Integers) -> CheckVectors:
     """Draw v from the operating system's randomness and compute u from the public quantised weights."""
     v = np.frombuffer(secrets.token_bytes(8 * layer.out_channels), "<i8").astype(np.int64)
+    return check_from_v(layer, weights, v)
+
+
+def check_from_v(layer: Layer, weights: Integers, v: Vector) -> CheckVectors:
+    """Compute u = W^T v modulo 2**64. Production code calls `draw_check`; the test vectors pass v."""
     per_group = zip(np.split(v, layer.groups), np.split(weights, layer.groups), strict=True)
     u = np.concatenate([np.tensordot(part, kernel, axes=1) for part, kernel in per_group])
     return CheckVectors(v, u)
@@ -64,8 +70,8 @@ def _diagonal(layer: Layer, images: Integers) -> Integers:
     """Sum over kernel positions p of image p, shifted by p."""
     kernel_height, kernel_width = layer.kernel
     windows = patches(layer, images)
-    return sum(
-        windows[:, :, :, row * kernel_width + column, row, column]
-        for row in range(kernel_height)
-        for column in range(kernel_width)
-    )
+    total = np.zeros(windows.shape[:3], np.int64)
+    for row in range(kernel_height):
+        for column in range(kernel_width):
+            total += windows[:, :, :, row * kernel_width + column, row, column]
+    return total

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ppidm.protocol.errors import PackageError
 from ppidm.protocol.linear import Layer, largest_row_norm
 
 if TYPE_CHECKING:
@@ -42,15 +43,22 @@ def largest_scale(ring: Ring, layers: Iterable[Layer], x: NDArray[np.float32], d
 
     Returns:
         s > 0 (1 for an activation of zeros).
+
+    Raises:
+        PackageError: the weights of a layer leave no room in the ring; depends on public values only.
     """
     largest = float(np.abs(x).max(initial=0.0))
     if largest == 0.0:
         return 1.0
     scale = (LARGEST_INTEGER - 1) / largest
     for layer in layers:
-        row_norm = headroom(ring, dealers) / max(layer.weight_norm, 1.0) - sqrt(layer.row_length) / 2
-        assert row_norm > 0, f"{layer.name}: the exporter let weights through that leave no room in the ring"
-        scale = min(scale, row_norm / largest_row_norm(layer, x))
+        room = headroom(ring, dealers) / max(layer.weight_norm, 1.0) - sqrt(layer.row_length) / 2
+        if room <= 0:
+            raise PackageError(
+                f"{layer.name}: weights of norm {layer.weight_norm:.3g} leave no room in {ring.bits} bits"
+            )
+        if row_norm := largest_row_norm(layer, x):  # 0 where strides skip every value of x that is not 0
+            scale = min(scale, room / row_norm)
     return scale * MARGIN
 
 
@@ -59,6 +67,9 @@ def encode(x: NDArray[np.float32], scale: float) -> Integers:
     return np.rint(x.astype(np.float64) * scale).astype(np.int64)
 
 
-def decode(y: Integers, scale: float, weight_scales: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.float32]:
-    """y / scale * weight_scales + bias, per output channel, as float32."""
-    return (y * (weight_scales.astype(np.float64) / scale) + bias).astype(np.float32)
+def decode(
+    y: Integers, scale: float, weight_scales: NDArray[np.float32], bias: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The result as float32, y / scale * weight_scales + bias per output channel; inf where float32 would overflow."""
+    with np.errstate(over="ignore"):
+        return (y * (weight_scales.astype(np.float64) / scale) + bias).astype(np.float32)

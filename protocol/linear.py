@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveInt, model_validator
 
 from ppidm.protocol.errors import InputError
 from ppidm.protocol.ring import DIGIT_BITS, DIGIT_CENTRE, Ring
@@ -34,7 +34,7 @@ class Layer(BaseModel):
     (below 2**24); `parts` is the number of pieces into which the exporter split C_in for that.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     kind: Literal["product", "convolution"]
@@ -45,8 +45,8 @@ class Layer(BaseModel):
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)  # top, left, bottom, right
     dilations: tuple[PositiveInt, PositiveInt] = (1, 1)
     groups: PositiveInt = 1
-    weight_norm: float = 0.0
-    bound: float = 0.0
+    weight_norm: NonNegativeFloat = 0.0
+    bound: NonNegativeFloat = 0.0
     parts: PositiveInt = 1
 
     @model_validator(mode="after")
@@ -55,6 +55,9 @@ class Layer(BaseModel):
             raise ValueError(f"{self.name}: channels {self.in_channels} -> {self.out_channels} in {self.groups} groups")
         if min(self.pads) < 0:
             raise ValueError(f"{self.name}: negative padding {self.pads}")
+        geometry = (*self.kernel, *self.strides, *self.dilations, self.groups)
+        if self.kind == "product" and (any(self.pads) or max(geometry) > 1):
+            raise ValueError(f"{self.name}: a product with the geometry of a convolution")
         return self
 
     @property
@@ -92,12 +95,15 @@ class Layer(BaseModel):
 
 
 def patches(layer: Layer, x: NDArray[Any], padding: int = 0) -> NDArray[Any]:
-    """A view of every row of `x`: (N, H_out, W_out, C, kernel height, kernel width); (rows, 1, 1, C, 1, 1) of a product.
+    """A view of every row of `x`.
 
     Args:
         layer: the geometry; `x` may have any number of channels.
         x: (N, H, W, C) or (rows, C).
         padding: what stands outside of `x`.
+
+    Returns:
+        (N, H_out, W_out, C, kernel height, kernel width); (rows, 1, 1, C, 1, 1) of a product.
     """
     if layer.kind == "product":
         return x[:, None, None, :, None, None]
@@ -139,6 +145,6 @@ def _product(layer: Layer, weights: Integers, plane: NDArray[np.uint8]) -> Integ
 
 
 def largest_row_norm(layer: Layer, x: NDArray[np.floating[Any]]) -> float:
-    """max over rows of ||row||_2, in float64: a box sum of squares."""
+    """The largest ||row||_2, in float64: a box sum of squares."""
     squares = np.square(x.astype(np.float64)).reshape(*x.shape[:-1], layer.groups, -1).sum(axis=-1)
     return float(np.sqrt(patches(layer, squares).sum(axis=(4, 5)).max()))

@@ -9,38 +9,47 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from ppidm.protocol.errors import PackageError
-from ppidm.protocol.linear import Layer
+from ppidm.protocol.linear import Layer  # noqa: TC001  (pydantic reads it at run time)
+from ppidm.protocol.messages import check_sizes
 from ppidm.protocol.ring import Ring
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Self
 
-FORMAT = 1
+FORMAT: Final = 1
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
+_AGAIN = "copy or export the package again"
+_LONGEST_QUOTE = 200  # characters of a hostile file that an error message repeats
 
 
 def _inside(path: str) -> str:
     parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or "\\" in path or ".." in parts:
-        raise ValueError(f"{path!r} leaves its package directory")
+    if not parts or path.startswith("/") or "\\" in path or ".." in parts or not path.isprintable():
+        raise ValueError(f"{_quote(path)} is no path inside of a package directory")
     return path
+
+
+def _quote(value: object) -> str:
+    return ascii(value)[:_LONGEST_QUOTE]
 
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RelativePath = Annotated[str, AfterValidator(_inside)]
+RingBits = Annotated[int, AfterValidator(lambda bits: Ring(bits).bits)]
 SliceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
 
 
 class Record(BaseModel):
     """Base of everything in a manifest: immutable, and strict about unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SelfTest(Record):
@@ -59,6 +68,12 @@ class Subgraph(Record):
     layers: tuple[Layer, ...] = Field(min_length=1)
     nominal_shape: tuple[PositiveInt, ...]  # of the input, at the model's own picture size, batch 1
     self_test: SelfTest
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> Self:
+        for shape in (self.nominal_shape, self.self_test.shape):
+            check_sizes(self.layers, shape)
+        return self
 
 
 class Segment(Record):
@@ -116,7 +131,7 @@ class Manifest(Record):
     format: Literal[1] = FORMAT
     model: str
     package: Digest
-    ring_bits: int
+    ring_bits: RingBits
     weight_bits: int
     slices: tuple[Subgraph, ...]
     files: dict[RelativePath, Digest]
@@ -142,6 +157,14 @@ class ClientManifest(Manifest):
     image: ImageConfig
     max_tokens: PositiveInt
     scheduler: str  # diffusers' class name, the default of `--scheduler`
+
+    @model_validator(mode="after")
+    def _segments_have_digests(self) -> Self:
+        programs = (self.programs.prompt, self.programs.timestep, self.programs.sample)
+        for step in (step for program in programs for step in program.steps):
+            if step.kind == "segment" and step.file not in self.files:
+                raise ValueError(f"no digest of segment {step.file}")
+        return self
 
 
 class CheckManifest(Manifest):
@@ -170,13 +193,13 @@ def file_digest(path: Path) -> str:
 
 def digests_of(directory: Path) -> dict[str, str]:
     """Digest of every file below `directory`, but the manifest."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != MANIFEST)
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
     return {path.relative_to(directory).as_posix(): file_digest(path) for path in files}
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write `manifest` into `directory`."""
-    (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+    (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def load_manifest(directory: Path, kind: type[M]) -> M:
@@ -193,30 +216,34 @@ def load_manifest(directory: Path, kind: type[M]) -> M:
     return manifest
 
 
-_AGAIN = "copy or export the package again"
-
-
 def _parse(path: Path, kind: type[M]) -> M:
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise PackageError(f"{path}: not a readable manifest ({error}); expected a directory of `ppidm export`") from error
+    except (OSError, ValueError, RecursionError) as error:
+        problem = f"{path}: not a readable manifest ({error})"
+        raise PackageError(f"{problem}; expected a directory of `ppidm export`") from error
     version = content.get("format") if isinstance(content, dict) else None
     if version != FORMAT:
-        raise PackageError(f"{path}: format {version}; this ppidm reads format {FORMAT}. Export the package again")
+        raise PackageError(
+            f"{path}: format {_quote(version)}; this ppidm reads format {FORMAT}. Export the package again"
+        )
     expected = kind.model_fields["kind"].default
-    if content.get("kind") != expected:
-        raise PackageError(f"{path}: a {content.get('kind')} directory; expected a {expected} directory")
+    if (got := content.get("kind")) != expected:
+        raise PackageError(f"{path}: the manifest of a {_quote(got)} directory; expected {expected!r}")
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise PackageError(f"{path}: {where}: {first['msg']}; {_AGAIN}") from error
+        raise PackageError(f"{path}: {_quote(where)}: {first['msg']}; {_AGAIN}") from error
 
 
 def _verify_file(path: Path, expected: str) -> None:
     try:
+        if (
+            path.exists() and not path.is_file()
+        ):  # a pipe would never end; links are followed, as in Hugging Face's cache
+            raise PackageError(f"{path}: not a file; {_AGAIN}")
         got = file_digest(path)
     except OSError as error:
         raise PackageError(f"{path}: {error.strerror}; {_AGAIN}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,10 +44,11 @@ class Mask:
     """
 
     def __init__(self, ring: Ring, shape: Shape, seeds: Sequence[Seed]) -> None:
-        if not seeds or len(set(seeds)) != len(seeds):
-            raise InputError(f"{len(seeds)} seeds, {len(set(seeds))} of them distinct; expected one distinct seed per dealer")
+        distinct = len(set(seeds))
+        if not seeds or distinct != len(seeds):
+            raise InputError(f"{len(seeds)} seeds, {distinct} of them distinct; expected one distinct seed per dealer")
         self.ring, self.shape, self.seeds = ring, shape, tuple(seeds)
-        self._used = False
+        self._used = Lock()  # taken once, never released: holds between threads and for copies; refuses to be pickled
 
     @classmethod
     def fresh(cls, ring: Ring, shape: Shape, dealers: int) -> Mask:
@@ -59,9 +61,8 @@ class Mask:
         Raises:
             MaskReuseError: this mask has hidden a tensor before.
         """
-        if self._used:
+        if not self._used.acquire(blocking=False):
             raise MaskReuseError("a mask hides one tensor; draw a fresh one (Mask.fresh) for every request attempt")
-        self._used = True
         assert x.shape == self.shape, (x.shape, self.shape)
         return self.ring.to_digits((x - self._total()) & self.ring.mask)
 
@@ -72,4 +73,4 @@ class Mask:
         return total
 
     def __repr__(self) -> str:
-        return f"Mask(shape={self.shape}, dealers={len(self.seeds)}, used={self._used})"
+        return f"Mask(shape={self.shape}, dealers={len(self.seeds)}, used={self._used.locked()})"

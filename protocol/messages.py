@@ -6,7 +6,7 @@ answer holds `answer_<i>` for layer i. This module knows nothing of gRPC: a tran
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ MASKED, SEED, SHAPE, ANSWER = "masked", "seed", "shape", "answer_"
 MAX_ELEMENTS = 1 << 27  # of one input or output tensor: 512 MiB at 4 bytes; bounds what a 32-byte seed can ask for
 _ITEM_BYTES = {"UINT8": 1, "INT32": 4, "INT64": 8}
 _MAX_RANK = 8
+_LONGEST_QUOTE = 200  # characters of a peer's text that an error message repeats
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,15 +53,20 @@ class Tensor:
         Raises:
             InputError: another datatype, or a number of bytes that the shape does not call for.
         """
+        what = f"tensor {_quote(self.name)}"
         if self.datatype != datatype:
-            raise InputError(f"tensor {self.name!r} is {self.datatype}; expected {datatype}")
-        if len(self.shape) > _MAX_RANK or any(size < 0 for size in self.shape) or prod(self.shape) > MAX_ELEMENTS:
-            raise InputError(f"tensor {self.name!r} has shape {self.shape}; expected at most {MAX_ELEMENTS} elements")
+            raise InputError(f"{what} is {_quote(self.datatype)}; expected {datatype}")
+        if len(self.shape) > _MAX_RANK or min(self.shape, default=1) < 1 or prod(self.shape) > MAX_ELEMENTS:
+            raise InputError(f"{what} has shape {_quote(self.shape)}; expected 1 to {MAX_ELEMENTS} elements")
         expected = prod(self.shape) * _ITEM_BYTES[datatype]
         if len(self.content) != expected:
-            raise InputError(f"tensor {self.name!r} has {len(self.content)} bytes; shape {self.shape} needs {expected}")
+            raise InputError(f"{what} has {len(self.content)} bytes; shape {self.shape} needs {expected}")
         numpy_type = np.dtype(datatype.lower()).newbyteorder("<")
         return np.frombuffer(self.content, numpy_type).reshape(self.shape)
+
+
+def _quote(value: object) -> str:
+    return ascii(value)[:_LONGEST_QUOTE]
 
 
 def masked_request(digits: Digits) -> list[Tensor]:
@@ -78,7 +84,7 @@ def seed_request(seed: Seed, shape: Shape) -> list[Tensor]:
 class MaskedRequest:
     """What an evaluator receives: planar bytes, (limbs, *input shape)."""
 
-    digits: Digits
+    digits: Digits = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -100,20 +106,26 @@ def parse_request(tensors: Sequence[Tensor], layers: Sequence[Layer], ring: Ring
         digits = named[MASKED].array("UINT8")
         if digits.ndim < 2 or digits.shape[0] != ring.limbs:  # noqa: PLR2004
             raise InputError(f"{MASKED!r} has shape {digits.shape}; expected {ring.limbs} limbs of a tensor")
-        _check_sizes(layers, digits.shape[1:])
+        check_sizes(layers, digits.shape[1:])
         return MaskedRequest(digits)
     if len(named) == len(tensors) and set(named) == {SEED, SHAPE}:
-        shape = tuple(int(size) for size in named[SHAPE].array("INT64").reshape(-1))
-        _check_sizes(layers, shape)
+        sizes = named[SHAPE].array("INT64").reshape(-1)
+        shape = tuple(int(size) for size in sizes[: _MAX_RANK + 1])  # one too many is refused like a million
+        check_sizes(layers, shape)
         content = named[SEED].array("UINT8").tobytes()
         if len(content) != SEED_BYTES:
             raise InputError(f"{SEED!r} has {len(content)} bytes; expected {SEED_BYTES}")
         return SeedRequest(Seed(content), shape)
     got = sorted(tensor.name for tensor in tensors)
-    raise InputError(f"a request with tensors {got}; expected [{MASKED!r}], or [{SEED!r}, {SHAPE!r}]")
+    raise InputError(f"a request with tensors {_quote(got)}; expected [{MASKED!r}], or [{SEED!r}, {SHAPE!r}]")
 
 
-def _check_sizes(layers: Sequence[Layer], shape: Shape) -> None:
+def check_sizes(layers: Sequence[Layer], shape: Shape) -> None:
+    """Check that a slice of `layers` may get an input of `shape`.
+
+    Raises:
+        InputError: no shape for the layers, or more than `MAX_ELEMENTS` elements in the input or an output.
+    """
     for layer in layers:
         output = layer.output_shape(shape)
         if max(prod(shape), prod(output)) > MAX_ELEMENTS:
@@ -135,9 +147,9 @@ def parse_answer(tensors: Sequence[Tensor], layers: Sequence[Layer], shape: Shap
         InputError: missing or unknown tensors, wrong types, sizes or shapes.
     """
     names = [f"{ANSWER}{index}" for index in range(len(layers))]
-    if [tensor.name for tensor in tensors] != names:
-        raise InputError(f"an answer with tensors {[tensor.name for tensor in tensors]}; expected {names}")
+    if (got := [tensor.name for tensor in tensors]) != names:
+        raise InputError(f"an answer with tensors {_quote(got)}; expected {names}")
     for layer, tensor in zip(layers, tensors, strict=True):
-        if tensor.shape != layer.output_shape(shape):
-            raise InputError(f"{layer.name}: answer of shape {tensor.shape}; expected {layer.output_shape(shape)}")
+        if tensor.shape != (expected := layer.output_shape(shape)):
+            raise InputError(f"{layer.name}: answer of shape {_quote(tensor.shape)}; expected {expected}")
     return [tensor.array("INT32").view("<u4") for tensor in tensors]

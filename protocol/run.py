@@ -14,7 +14,15 @@ from ppidm.protocol.check import wrong_rows
 from ppidm.protocol.errors import CheckError
 from ppidm.protocol.linear import apply
 from ppidm.protocol.masks import Mask, dealer_share
-from ppidm.protocol.messages import MaskedRequest, Tensor, answer, masked_request, parse_answer, parse_request, seed_request
+from ppidm.protocol.messages import (
+    MaskedRequest,
+    Tensor,
+    answer,
+    masked_request,
+    parse_answer,
+    parse_request,
+    seed_request,
+)
 from ppidm.protocol.shares import aggregate
 
 if TYPE_CHECKING:

@@ -1,0 +1,94 @@
+"""Traces one component of a pipeline to `model.onnx` beside its weights, and compares it with torch.
+
+Importing this module needs `ppidm[export]`.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from ppidm.export import torch_modules
+from ppidm.export.external import move_weights_out, stored_tensors, weight_files
+from ppidm.export.tidy import tidy
+from ppidm.export.torch_modules import Component
+from ppidm.protocol.errors import UnsupportedError
+
+TOLERANCE = 1e-4
+"""Largest error of a traced graph, relative to the largest absolute value of the output."""
+
+_TRACED = {"batch": 2, "tokens": 7, "height": 4, "width": 6}  # height and width count in the component's multiple
+_COMPARED = ({"batch": 1, "tokens": 5, "height": 3, "width": 5}, {"batch": 3, "tokens": 14, "height": 6, "width": 2})
+
+
+def load(folder: Path, tokens: int) -> Component:
+    """Load the torch module of a component's folder; `tokens` is what the tokenizer gives."""
+    stored_tensors(weight_files(folder))  # a damaged file is named here: what torch would say is less clear
+    if folder.name == "text_encoder":
+        return torch_modules.load_text_encoder(folder, tokens)
+    return torch_modules.load_unet(folder) if folder.name == "unet" else torch_modules.load_decoder(folder)
+
+
+def write_onnx(component: Component, folder: Path) -> float:
+    """Write `folder/model.onnx`, once it has been compared with torch.
+
+    Returns:
+        The largest error.
+
+    Raises:
+        UnsupportedError: the graph cannot be made, or it computes something else.
+    """
+    model = onnx_from(component, folder)
+    with replacing(folder / "model.onnx") as path:
+        ir.save(model, path)
+        return compare(component, path, folder.name)
+
+
+def onnx_from(component: Component, folder: Path) -> ir.Model:
+    """Trace and tidy a component whose weights lie in `folder`."""
+    model = torch_modules.raw_onnx(component, _TRACED)
+    weights = frozenset(name for name, value in model.graph.initializers.items() if value.dtype is ir.DataType.FLOAT)
+    tidy(model, weights, {"height": component.multiple, "width": component.multiple}, torch_modules.ROOT)
+    move_weights_out(model.graph, weights, stored_tensors(weight_files(folder)))
+    return model
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder; it replaces `path`, or vanishes if something fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def compare(component: Component, path: Path, name: str) -> float:
+    """Run the graph at `path` and the torch module at sizes that were not traced.
+
+    Returns:
+        The largest absolute error, relative to the largest absolute value of the output.
+
+    Raises:
+        UnsupportedError: it exceeds `TOLERANCE`.
+    """
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    error = max(_error(component, session, sizes) for sizes in _COMPARED)
+    if not error <= TOLERANCE:
+        raise UnsupportedError(
+            f"{name}: the traced graph differs from torch by {error:.1e} of the largest output; at most {TOLERANCE:.0e} is"
+            " allowed. Its model.onnx was not written."
+        )
+    return error
+
+
+def _error(component: Component, session: onnxruntime.InferenceSession, sizes: Mapping[str, int]) -> float:
+    inputs = component.example(sizes)
+    expected = torch_modules.run(component, inputs).numpy()
+    (got,) = session.run([component.output], {name: tensor.numpy() for name, tensor in inputs.items()})
+    return float(np.abs(got - expected).max() / np.abs(expected).max()) if got.shape == expected.shape else np.inf

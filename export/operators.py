@@ -1,0 +1,127 @@
+"""Finding the linear operators of a graph: Conv, MatMul and Gemm with constant weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ppidm.export.graph import constant_from_value
+from ppidm.protocol.linear import Layer
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+MATRIX_RANK, IMAGE_RANK = 2, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """A linear operator, in the form in which a server runs it.
+
+    Attributes:
+        node: the ONNX node.
+        layer: its geometry (bounds are filled in when the weights are quantised).
+    """
+
+    node: ir.Node
+    layer: Layer
+
+    @property
+    def input(self) -> ir.Value:
+        """The activation."""
+        value = self.node.inputs[0]
+        assert value is not None
+        return value
+
+    @property
+    def is_image(self) -> bool:
+        """Whether ONNX holds the activation channels first."""
+        return self.node.op_type == "Conv"
+
+    def weights(self) -> Floats:
+        """Float32, (C_out, C_in / groups, kernel height, kernel width); read from disk on each call."""
+        weights = constant_from_value(_operand(self.node, 1)).astype(np.float32)
+        if self.is_image:
+            return weights
+        if self.node.op_type == "Gemm":
+            weights = weights * np.float32(_attribute(self.node, "alpha", 1.0))
+        transposed = self.node.op_type == "Gemm" and _attribute(self.node, "transB", 0)
+        return np.ascontiguousarray(weights if transposed else weights.T)[:, :, None, None]
+
+    def bias(self) -> Floats:
+        """Float32, (C_out,); zeros where the operator has none."""
+        if len(self.node.inputs) <= 2 or self.node.inputs[2] is None:  # noqa: PLR2004
+            return np.zeros(self.layer.out_channels, np.float32)
+        bias = constant_from_value(self.node.inputs[2]).astype(np.float32)
+        if self.node.op_type == "Gemm":
+            bias = bias * np.float32(_attribute(self.node, "beta", 1.0))
+        return np.broadcast_to(bias.reshape(-1), self.layer.out_channels).copy()
+
+
+def linear_from_node(node: ir.Node, activations: AbstractSet[ir.Value]) -> Linear | None:
+    """The linear operator that `node` is, or None: then it stays on the client.
+
+    Args:
+        node: any node.
+        activations: `graph.activations_of` its graph.
+    """
+    if node.op_type not in {"Conv", "MatMul", "Gemm"}:
+        return None
+    if [value in activations for value in node.inputs] != [True] + [False] * (len(node.inputs) - 1):
+        return None
+    shape = _shape(_operand(node, 1))
+    layer = _convolution(node, shape) if node.op_type == "Conv" else _product(node, shape)
+    return None if layer is None else Linear(node, layer)
+
+
+def _convolution(node: ir.Node, shape: tuple[int, ...]) -> Layer | None:
+    if len(shape) != IMAGE_RANK or _attribute(node, "auto_pad", "NOTSET") != "NOTSET":
+        return None
+    geometry = {
+        "kernel": shape[2:],
+        "strides": tuple(_attribute(node, "strides", (1, 1))),
+        "pads": tuple(_attribute(node, "pads", (0, 0, 0, 0))),
+        "dilations": tuple(_attribute(node, "dilations", (1, 1))),
+        "groups": _attribute(node, "group", 1),
+    }
+    pointwise = geometry == {"kernel": (1, 1), "strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1), "groups": 1}
+    channels = {"in_channels": shape[1] * geometry["groups"], "out_channels": shape[0]}
+    if pointwise:
+        return Layer(name=_name(node), kind="product", **channels)
+    return Layer(name=_name(node), kind="convolution", **channels, **geometry)
+
+
+def _product(node: ir.Node, shape: tuple[int, ...]) -> Layer | None:
+    if len(shape) != MATRIX_RANK or (node.op_type == "Gemm" and _attribute(node, "transA", 0)):
+        return None
+    if node.op_type == "Gemm" and _attribute(node, "transB", 0):
+        shape = shape[::-1]
+    return Layer(name=_name(node), kind="product", in_channels=shape[0], out_channels=shape[1])
+
+
+def _operand(node: ir.Node, index: int) -> ir.Value:
+    value = node.inputs[index]
+    assert value is not None
+    return value
+
+
+def _shape(value: ir.Value) -> tuple[int, ...]:
+    if value.shape is not None and all(isinstance(size, int) for size in value.shape):
+        return tuple(int(size) for size in value.shape)  # type: ignore[arg-type]
+    return constant_from_value(value).shape
+
+
+def _attribute(node: ir.Node, name: str, default: Any) -> Any:  # noqa: ANN401
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.value
+
+
+def _name(node: ir.Node) -> str:
+    return node.name or str(node.outputs[0].name)

@@ -1,0 +1,166 @@
+"""The trace stage: a diffusers pipeline on disk -> one small ONNX graph per component, beside the weights it points to.
+
+    MODEL/text_encoder/model.onnx   input_ids -> last_hidden_state
+    MODEL/unet/model.onnx           sample, timestep, encoder_hidden_states -> out_sample
+    MODEL/vae/model.onnx            latent_sample -> sample: the decoder, without scaling factor
+    MODEL/tokenizer/tokenizer.json  if it was missing
+    MODEL/scheduler/samplers.npz    the samplers' tables
+
+Tracing needs torch and diffusers. Importing this module, `is_traced`, and `resolve_model` of a folder do not.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ppidm.protocol.errors import InputError, UnsupportedError
+
+COMPONENTS = {"text_encoder": "CLIPTextModel", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+"""Folder -> the class of diffusers or transformers that it must hold."""
+
+Progress: TypeAlias = Callable[[str], None]
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_SMALL_FILES = ["model_index.json", "*/*.json", "*/*.txt"]
+_HUB_WEIGHTS = [f"{name}/*model*.safetensors" for name in COMPONENTS]
+_MANY_TOKENS = 1 << 20  # no limit: the text encoder's own applies
+
+
+def trace(model: Path, *, progress: Progress | None = None) -> None:
+    """Write the ONNX graphs, the tokenizer and the sampler tables of a pipeline into its own folder.
+
+    Every graph is compared with torch before it gets its name; files that fail are not left behind.
+
+    Args:
+        model: a folder in the layout of diffusers' StableDiffusionPipeline; safetensors in 16 or 32 bits.
+        progress: called with a sentence before each part.
+
+    Raises:
+        InputError: the folder is not such a pipeline, a file is damaged, or torch is not installed.
+        UnsupportedError: a component cannot be carried exactly.
+    """
+    tell = progress or (lambda _: None)
+    _check_layout(model)
+    _check_installed()
+    tokens = _tokens(model)
+    for name in COMPONENTS:
+        tell(f"tracing {name}")
+        _trace_component(model / name, tokens)
+    tell("writing tokenizer.json")
+    _write_tokenizer(model)
+    tell("writing the samplers' tables")
+    _write_samplers(model)
+
+
+def is_traced(model: Path) -> bool:
+    """Whether all graphs of a pipeline are there."""
+    return all((model / name / "model.onnx").is_file() for name in COMPONENTS)
+
+
+def _check_layout(model: Path) -> None:
+    index = _read_json(model / "model_index.json")
+    for name, expected in COMPONENTS.items():
+        got = (index.get(name) or [None, None])[1]
+        if got != expected:
+            raise UnsupportedError(f"{model}: {name} is {got}; ppidm traces {expected} of StableDiffusionPipeline.")
+        _read_json(model / name / "config.json")
+    others = [name for name in index if name.startswith(("text_encoder_", "transformer", "controlnet")) and index[name][1]]
+    if others:
+        raise UnsupportedError(f"{model} has {', '.join(others)}; ppidm traces {', '.join(COMPONENTS)} only.")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is not there: expected a folder in diffusers' layout, with {', '.join(COMPONENTS)} and"
+            " model_index.json, as StableDiffusionPipeline.save_pretrained writes it."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def _check_installed() -> None:
+    try:
+        import ppidm.export.component
+        import ppidm.export.tokenizer  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"tracing needs {error.name}, which is not installed: pip install 'ppidm[export]'."
+            " A folder that was traced elsewhere needs none of it."
+        ) from error
+
+
+def _trace_component(folder: Path, tokens: int) -> None:
+    from ppidm.export.component import load, write_onnx
+
+    write_onnx(load(folder, tokens), folder)
+
+
+def _tokens(model: Path) -> int:
+    """How many tokens the tokenizer gives; some configurations say 10**30 for "no limit"."""
+    path = model / "tokenizer" / "tokenizer_config.json"
+    longest = _read_json(path).get("model_max_length") if path.is_file() else None
+    return min(int(longest or _MANY_TOKENS), _MANY_TOKENS)
+
+
+def _write_tokenizer(model: Path) -> None:
+    from ppidm.export.tokenizer import write_tokenizer
+
+    config = _read_json(model / "text_encoder" / "config.json")
+    write_tokenizer(model / "tokenizer", int(config["vocab_size"]))
+
+
+def _write_samplers(model: Path) -> None:
+    from ppidm.export.samplers import write_samplers
+
+    write_samplers(model)
+
+
+def resolve_model(model: str) -> Path:
+    """Find a pipeline: a folder, or the id of a model on the Hugging Face Hub, which is downloaded once.
+
+    Args:
+        model: path, or `owner/name`.
+
+    Raises:
+        InputError: there is no such folder, and it is not an id or cannot be downloaded.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if not _HUB_ID.fullmatch(model):
+        raise InputError(f"{model!r} is not a folder, and not an id of the Hugging Face Hub such as owner/name.")
+    return _download(model, _cache() / model.replace("/", "--"))
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ppidm" / "models"
+
+
+def _download(model: str, folder: Path) -> Path:
+    """Fetch what tracing reads; of weights in several precisions the 16-bit ones."""
+    try:
+        from huggingface_hub import snapshot_download
+
+        small = [*_HUB_SMALL_FILES, *(pattern.replace("*.safe", "*.fp16.safe") for pattern in _HUB_WEIGHTS)]
+        snapshot_download(model, local_dir=folder, allow_patterns=small)
+        large = [pattern for pattern in _HUB_WEIGHTS if not any(folder.glob(pattern))]
+        if large:
+            snapshot_download(model, local_dir=folder, allow_patterns=large, ignore_patterns=["*.non_ema.*"])
+    except Exception as error:
+        raise InputError(
+            f"{model!r} is not a folder, and downloading it from the Hugging Face Hub failed ({type(error).__name__}:"
+            f" {_first_line(error)}). Check the spelling and the network, or download the model elsewhere and pass its"
+            " folder."
+        ) from error
+    return folder
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

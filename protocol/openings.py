@@ -1,0 +1,58 @@
+"""What the client needs besides the integers of an answer: scales and bias of every layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ppidm.protocol.arrays import read_arrays, write_arrays
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ppidm.protocol.manifest import Subgraph
+
+OPENINGS = "openings.npz"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Of one layer: float32 `scales` (weight = integer * scale) and `bias`, both of shape (C_out,)."""
+
+    scales: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+def write_openings(path: Path, openings: Mapping[str, Sequence[Opening]]) -> None:
+    """Write the openings of all slices: name -> one per layer."""
+    arrays = {}
+    for name, layers in openings.items():
+        for index, opening in enumerate(layers):
+            arrays[f"{name}/{index}/scales"], arrays[f"{name}/{index}/bias"] = opening.scales, opening.bias
+    write_arrays(path, arrays)
+
+
+def read_openings(path: Path, slices: Sequence[Subgraph]) -> dict[str, list[Opening]]:
+    """Read the openings of `slices`.
+
+    Raises:
+        PackageError: the file does not hold just these.
+    """
+    expected = {
+        f"{subgraph.name}/{index}/{field}": ("<f4", (layer.out_channels,))
+        for subgraph in slices
+        for index, layer in enumerate(subgraph.layers)
+        for field in ("scales", "bias")
+    }
+    arrays = read_arrays(path, expected)
+    return {
+        subgraph.name: [
+            Opening(arrays[f"{subgraph.name}/{index}/scales"], arrays[f"{subgraph.name}/{index}/bias"])
+            for index in range(len(subgraph.layers))
+        ]
+        for subgraph in slices
+    }
