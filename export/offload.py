@@ -73,7 +73,7 @@ def _unique(name: str, taken: set[str]) -> str:
 
 def _cut(graph: ir.Graph, group: Group) -> None:
     first, image = group.operators[0].node, group.operators[0].is_image
-    source = group.operators[0].input
+    source = first.inputs[0]  # not `operators[0].input`: that may have been cut out before
     new: list[ir.Node] = []
     if image:
         new.append(ir.node("Transpose", [source], {"perm": _TO_LAST}))

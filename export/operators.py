@@ -28,17 +28,17 @@ class Linear:
     Attributes:
         node: the ONNX node.
         layer: its geometry (bounds are filled in when the weights are quantised).
+        operands: activation, weights and, where there is one, bias; `node` loses them when it is cut out of its graph.
     """
 
     node: ir.Node
     layer: Layer
+    operands: tuple[ir.Value, ...]
 
     @property
     def input(self) -> ir.Value:
         """The activation."""
-        value = self.node.inputs[0]
-        assert value is not None
-        return value
+        return self.operands[0]
 
     @property
     def is_image(self) -> bool:
@@ -47,7 +47,7 @@ class Linear:
 
     def weights(self) -> Floats:
         """Float32, (C_out, C_in / groups, kernel height, kernel width); read from disk on each call."""
-        weights = constant_from_value(_operand(self.node, 1)).astype(np.float32)
+        weights = constant_from_value(self.operands[1]).astype(np.float32)
         if self.is_image:
             return weights
         if self.node.op_type == "Gemm":
@@ -57,9 +57,9 @@ class Linear:
 
     def bias(self) -> Floats:
         """Float32, (C_out,); zeros where the operator has none."""
-        if len(self.node.inputs) <= 2 or self.node.inputs[2] is None:  # noqa: PLR2004
+        if len(self.operands) <= 2:  # noqa: PLR2004
             return np.zeros(self.layer.out_channels, np.float32)
-        bias = constant_from_value(self.node.inputs[2]).astype(np.float32)
+        bias = constant_from_value(self.operands[2]).astype(np.float32)
         if self.node.op_type == "Gemm":
             bias = bias * np.float32(_attribute(self.node, "beta", 1.0))
         return np.broadcast_to(bias.reshape(-1), self.layer.out_channels).copy()
@@ -76,9 +76,10 @@ def linear_from_node(node: ir.Node, activations: AbstractSet[ir.Value]) -> Linea
         return None
     if [value in activations for value in node.inputs] != [True] + [False] * (len(node.inputs) - 1):
         return None
-    shape = _shape(_operand(node, 1))
+    operands = tuple(value for value in node.inputs if value is not None)
+    shape = _shape(operands[1])
     layer = _convolution(node, shape) if node.op_type == "Conv" else _product(node, shape)
-    return None if layer is None else Linear(node, layer)
+    return None if layer is None else Linear(node, layer, operands)
 
 
 def _convolution(node: ir.Node, shape: tuple[int, ...]) -> Layer | None:
@@ -104,12 +105,6 @@ def _product(node: ir.Node, shape: tuple[int, ...]) -> Layer | None:
     if node.op_type == "Gemm" and _attribute(node, "transB", 0):
         shape = shape[::-1]
     return Layer(name=_name(node), kind="product", in_channels=shape[0], out_channels=shape[1])
-
-
-def _operand(node: ir.Node, index: int) -> ir.Value:
-    value = node.inputs[index]
-    assert value is not None
-    return value
 
 
 def _shape(value: ir.Value) -> tuple[int, ...]:
