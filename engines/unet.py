@@ -6,18 +6,16 @@ picture, as one batch. Both are dictionaries of arrays whose first axis is the p
 
 from __future__ import annotations
 
-from threading import Lock
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ppidm.engines.program import ProgramResult, ProgramRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from concurrent.futures import Executor
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from ppidm.engines.program import OffloadCallable
@@ -29,60 +27,42 @@ if TYPE_CHECKING:
 SAMPLE, TIMESTEP, PROMPT = "sample", "timestep", "encoder_hidden_states"
 
 
+def select_rows(hoisted: Hoisted, rows: Sequence[int]) -> dict[str, Floats]:
+    """One row per image of a batch: which prompt, or which timestep, it is under."""
+    return {name: values[list(rows)] for name, values in hoisted.items()}
+
+
 class PartitionedUNet:
-    """The U-Net of a package.
+    """The U-Net of a package. Holds no state of a run, so that several can share it.
 
     Args:
         directory: `OUT/client`.
         programs: of its manifest.
-        offload: asks the servers for a slice.
         pool: where steps run; not the pool that calls this object.
         threads: intra-op threads of the client's segments; 0 means one per core.
-
-    Attributes:
-        flops: what the client's segments have computed so far.
-        segment_seconds: time in segments so far, summed over threads.
     """
 
-    def __init__(
-        self, directory: Path, programs: Programs, offload: OffloadCallable, pool: Executor, threads: int = 0
-    ) -> None:
+    def __init__(self, directory: Path, programs: Programs, pool: Executor, threads: int = 0) -> None:
         self._prompt = ProgramRunner(directory, programs.prompt, threads)
         self._timestep = ProgramRunner(directory, programs.timestep, threads)
         self._sample = ProgramRunner(directory, programs.sample, threads)
-        self._offload, self._pool, self._lock = offload, pool, Lock()
-        self.flops, self.segment_seconds = 0, 0.0
+        self._pool = pool
 
-    def hoist_prompts(self, encoder_hidden_states: Floats) -> ProgramResult:
+    def hoist_prompts(self, encoder_hidden_states: Floats, offload: OffloadCallable) -> ProgramResult:
         """What depends on the prompts only; `encoder_hidden_states` is (prompts, tokens, features)."""
-        return self._run(self._prompt, {PROMPT: encoder_hidden_states})
+        return self._prompt.run({PROMPT: encoder_hidden_states}, offload, self._pool)
 
-    def hoist_timesteps(self, timesteps: NDArray[np.float64]) -> ProgramResult:
+    def hoist_timesteps(self, timesteps: NDArray[np.float64], offload: OffloadCallable) -> ProgramResult:
         """What depends on the timesteps only; `timesteps` is (steps,)."""
-        return self._run(self._timestep, {TIMESTEP: timesteps.astype(np.float32)})
+        return self._timestep.run({TIMESTEP: timesteps.astype("float32")}, offload, self._pool)
 
-    def evaluate(self, sample: Floats, prompt: Hoisted, timestep: Hoisted, rows: tuple[int, int]) -> tuple[Floats, int]:
-        """One evaluation of a batch under one prompt at one timestep.
+    def evaluate(self, sample: Floats, prompt: Hoisted, timestep: Hoisted, offload: OffloadCallable) -> ProgramResult:
+        """One evaluation of a batch; its only output is the prediction, of the shape of `sample`.
 
         Args:
             sample: (N, C, h, w), scaled as the scheduler wants it.
-            prompt: outputs of `hoist_prompts`.
-            timestep: outputs of `hoist_timesteps`.
-            rows: which prompt, and which timestep.
-
-        Returns:
-            The prediction, of the shape of `sample`, and the rounds that it took.
+            prompt: N rows of the outputs of `hoist_prompts`.
+            timestep: N rows of the outputs of `hoist_timesteps`.
+            offload: asks the servers for a slice.
         """
-        inputs: dict[str, Any] = {SAMPLE: sample}
-        for hoisted, row in zip((prompt, timestep), rows, strict=True):
-            inputs.update({name: np.repeat(values[row : row + 1], len(sample), axis=0) for name, values in hoisted.items()})
-        result = self._run(self._sample, inputs)
-        (prediction,) = result.outputs.values()
-        return prediction, result.rounds
-
-    def _run(self, runner: ProgramRunner, inputs: Mapping[str, Any]) -> ProgramResult:
-        result = runner.run(inputs, self._offload, self._pool)
-        with self._lock:
-            self.flops += result.flops
-            self.segment_seconds += result.segment_seconds
-        return result
+        return self._sample.run({SAMPLE: sample, **prompt, **timestep}, offload, self._pool)

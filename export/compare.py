@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppidm.engines.onnxruntime import CpuEngine, open_session
-from ppidm.engines.unet import PROMPT, SAMPLE, TIMESTEP, PartitionedUNet
+from ppidm.engines.unet import PROMPT, SAMPLE, TIMESTEP, PartitionedUNet, select_rows
 from ppidm.protocol.errors import UnsupportedError
 from ppidm.protocol.fixed_point import decode, encode, largest_scale
 from ppidm.protocol.linear import patches
@@ -63,11 +63,14 @@ def reference_from_model(model: Path, sample_shape: Shape, tokens: int, vocabula
 def composed_output(client: Path, programs: Programs, reference: Reference, offload: OffloadCallable) -> Floats:
     """What the programs of `client` give for the inputs of `reference`, with `offload` in place of the servers."""
     with ThreadPoolExecutor(1) as pool:
-        unet = PartitionedUNet(client, programs, offload, pool)
-        prompts = unet.hoist_prompts(reference.hidden).outputs
-        timesteps = unet.hoist_timesteps(TIMESTEPS).outputs
-        outputs = [unet.evaluate(reference.sample[i : i + 1], prompts, timesteps, (i, i))[0] for i in range(2)]
-    return np.concatenate(outputs)
+        unet = PartitionedUNet(client, programs, pool)
+        prompts = unet.hoist_prompts(reference.hidden, offload).outputs
+        timesteps = unet.hoist_timesteps(TIMESTEPS, offload).outputs
+        results = []
+        for row in range(len(TIMESTEPS)):
+            hoisted = select_rows(prompts, [row]), select_rows(timesteps, [row])
+            results.append(unet.evaluate(reference.sample[row : row + 1], *hoisted, offload))
+    return np.concatenate([prediction for result in results for prediction in result.outputs.values()])
 
 
 class FloatOffload:

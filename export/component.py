@@ -51,6 +51,8 @@ def write_onnx(component: Component, folder: Path) -> float:
 def onnx_from(component: Component, folder: Path) -> ir.Model:
     """Trace and tidy a component whose weights lie in `folder`."""
     model = torch_modules.raw_onnx(component, _TRACED)
+    for value in list(model.graph.initializers.values()):
+        value.name = str(value.name).removeprefix(torch_modules.ROOT)
     weights = frozenset(name for name, value in model.graph.initializers.items() if value.dtype is ir.DataType.FLOAT)
     tidy(model, weights, {"height": component.multiple, "width": component.multiple}, torch_modules.ROOT)
     move_weights_out(model.graph, weights, stored_tensors(weight_files(folder)))
@@ -81,8 +83,8 @@ def compare(component: Component, path: Path, name: str) -> float:
     error = max(_error(component, session, sizes) for sizes in _COMPARED)
     if not error <= TOLERANCE:
         raise UnsupportedError(
-            f"{name}: the traced graph differs from torch by {error:.1e} of the largest output; at most {TOLERANCE:.0e} is"
-            " allowed. Its model.onnx was not written."
+            f"{name}: the traced graph differs from torch by {error:.1e} of the largest output, and {TOLERANCE:.0e} is"
+            " the limit. Its model.onnx was not written."
         )
     return error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from pydantic import BaseModel, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 
 from ppidm.protocol.errors import InputError, UnsupportedError
 
@@ -99,7 +99,7 @@ def _header(file: Path) -> tuple[int, dict[str, _Entry]]:
         entries = json.loads(text)
         entries.pop("__metadata__", None)
         return start, _HEADER.validate_python(entries)
-    except (ValueError, AttributeError, ValidationError) as error:
+    except (ValueError, AttributeError, TypeError) as error:  # no JSON, no object, no such entries
         raise _damaged(file, "its header cannot be read") from error
 
 
@@ -145,8 +145,8 @@ def move_weights_out(graph: ir.Graph, weights: Collection[str], stored: Mapping[
 def _check_small(value: ir.Value) -> None:
     if value.const_value is None or value.const_value.nbytes > EMBED_LIMIT:
         raise UnsupportedError(
-            f"constant {value.name} {value.shape} is no weight, and has more than the {EMBED_LIMIT} bytes that a graph may"
-            " hold"
+            f"constant {value.name} {value.shape} is no weight, and larger than the {EMBED_LIMIT} bytes that a graph"
+            " may hold"
         )
 
 

@@ -77,8 +77,8 @@ def _from_config(name: str, config: dict[str, Any]) -> Scheduler:
     import diffusers  # noqa: PLC0415  (the module can be imported without it)
 
     known: Any = getattr(diffusers, name, None)
-    if not isinstance(known, type) or not hasattr(known, "scale_model_input"):
-        raise UnsupportedError(f"diffusers has no scheduler {name!r} for Stable Diffusion; {SCHEDULERS[0]} would be one")
+    if not hasattr(known, "scale_model_input"):
+        raise UnsupportedError(f"diffusers has no scheduler {name!r} for Stable Diffusion; {SCHEDULERS[0]} is one")
     try:
         with quiet():
             return known.from_config(config)

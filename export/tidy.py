@@ -7,6 +7,7 @@ and every value keeps its element type and its shape, written in the names of th
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from typing import TypeAlias
 
 import onnx_ir as ir
 import sympy  # type: ignore[import-untyped]
@@ -15,6 +16,8 @@ from onnxscript import optimizer
 
 FOLD_LIMIT = 256
 """Elements. A larger constant (an attention mask) is computed by the graph instead of being stored in it."""
+
+Dim: TypeAlias = int | ir.SymbolicDimProtocol
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _LAYERS = {"Conv", "Gemm", "MatMul"}
@@ -54,15 +57,14 @@ def simplify_shapes(graph: ir.Graph, multiples: Mapping[str, int]) -> None:
     for node in graph:
         for output in node.outputs:
             if output.shape is not None:
-                output.shape = ir.Shape([_simplified(dim, whole, back) for dim in output.shape])
+                dims = [_simplified(dim, whole, back) for dim in output.shape]
+                output.shape = ir.Shape(dims)
 
 
-def _simplified(
-    dim: int | ir.SymbolicDim, whole: Mapping[str, sympy.Expr], back: Mapping[sympy.Symbol, sympy.Expr]
-) -> int | ir.SymbolicDim:
+def _simplified(dim: Dim, whole: Mapping[str, sympy.Expr], back: Mapping[sympy.Symbol, sympy.Expr]) -> int | str | None:
     if isinstance(dim, int) or dim.value is None:
-        return dim
-    return ir.SymbolicDim(str(sympy.sympify(dim.value, locals=whole).factor().subs(back)))
+        return dim if isinstance(dim, int) else None
+    return str(sympy.sympify(dim.value, locals=whole).factor().subs(back))
 
 
 def simplify_reshapes(graph: ir.Graph) -> None:
@@ -96,7 +98,7 @@ def _constant(graph: ir.Graph, target: list[int]) -> ir.Value:
     if name not in graph.initializers:
         tensor = ir.tensor(target, dtype=ir.DataType.INT64, name=name)
         kind = ir.TensorType(tensor.dtype)
-        graph.register_initializer(ir.Value(name=name, type=kind, shape=ir.Shape(tensor.shape), const_value=tensor))
+        graph.register_initializer(ir.Value(name=name, type=kind, shape=ir.Shape([len(target)]), const_value=tensor))
     return graph.initializers[name]
 
 

@@ -20,7 +20,7 @@ from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from ppidm.export.external import weight_files
-from ppidm.protocol.errors import UnsupportedError
+from ppidm.protocol.errors import InputError, UnsupportedError
 
 OPSET = 23
 """The first opset with Attention."""
@@ -28,12 +28,12 @@ OPSET = 23
 ROOT = "model."
 """Prefix of all names in the wrappers below."""
 
-_MAX_BATCH = 64  # torch wants a bound; ONNX has none
+_MAX_DIM = 1 << 12  # torch wants a bound; ONNX has none
 _EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
 
 
 class _TextEncoder(nn.Module):
-    def __init__(self, model: CLIPTextModel) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
@@ -43,7 +43,7 @@ class _TextEncoder(nn.Module):
 
 
 class _UNet(nn.Module):
-    def __init__(self, model: UNet2DConditionModel) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
@@ -53,12 +53,13 @@ class _UNet(nn.Module):
 
 
 class _Decoder(nn.Module):
-    def __init__(self, model: AutoencoderKL) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, latent_sample: Tensor) -> Tensor:
-        image: Tensor = self.model.decode(latent_sample, return_dict=False)[0]
+        model: Any = self.model
+        image: Tensor = model.decode(latent_sample, return_dict=False)[0]
         return image
 
 
@@ -110,12 +111,15 @@ def load_unet(folder: Path) -> Component:
     """Load a U-Net whose only inputs are sample, timestep and text.
 
     Raises:
-        UnsupportedError: it has more inputs, as those of SDXL, LCM and IP-Adapter have.
+        UnsupportedError: it has more inputs, as those of SDXL, LCM, IP-Adapter and inpainting have.
     """
     model = _load(UNet2DConditionModel, folder, low_cpu_mem_usage=False)
     extra = [name for name in _EXTRA_INPUTS if model.config.get(name) is not None]
-    if extra:
-        raise UnsupportedError(f"{folder}: this U-Net has inputs that ppidm does not pass: {', '.join(extra)}.")
+    if extra or model.config.in_channels != model.config.out_channels:
+        raise UnsupportedError(
+            f"{folder}: ppidm passes this U-Net latents, timestep and text only; it also wants"
+            f" {', '.join(extra) or 'more channels than it returns'}."
+        )
     inputs = {
         "sample": ("batch", model.config.in_channels, "height", "width"),
         "timestep": ("batch",),
@@ -134,8 +138,13 @@ def load_decoder(folder: Path) -> Component:
 
 def _load(kind: Any, folder: Path, **options: object) -> Any:  # noqa: ANN401  diffusers and transformers are untyped
     variant = "fp16" if ".fp16" in weight_files(folder)[0].name else None
-    with _quiet():
-        model = kind.from_pretrained(folder, variant=variant, use_safetensors=True, local_files_only=True, **options)
+    try:
+        with _quiet():
+            model = kind.from_pretrained(
+                folder, variant=variant, use_safetensors=True, local_files_only=True, **options
+            )
+    except Exception as error:
+        raise InputError(f"{folder} cannot be loaded as {kind.__name__}: {error}") from error
     return model.float().eval()
 
 
@@ -155,14 +164,12 @@ def raw_onnx(component: Component, sizes: Mapping[str, int]) -> ir.Model:
             verbose=False,
         )
     assert program is not None
-    for value in list(program.model.graph.initializers.values()):
-        value.name = str(value.name).removeprefix(ROOT)
     return program.model
 
 
 def _dynamic_shapes(component: Component) -> dict[str, dict[int, torch.export.Dim]]:
     names = {dim for shape in component.inputs.values() for dim in shape if isinstance(dim, str)}
-    dims = {name: torch.export.Dim(name, max=_MAX_BATCH) if name == "batch" else torch.export.Dim(name) for name in names}
+    dims = {name: torch.export.Dim(name, max=_MAX_DIM) for name in names}
     return {
         name: {index: dims[dim] for index, dim in enumerate(shape) if isinstance(dim, str)}
         for name, shape in component.inputs.items()
@@ -182,7 +189,7 @@ def _quiet() -> Iterator[None]:
     exporter = logging.getLogger("torch.onnx")
     level, bars = exporter.level, transformers_logging.is_progress_bar_enabled()
     exporter.setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -190,4 +197,4 @@ def _quiet() -> Iterator[None]:
     finally:
         exporter.setLevel(level)
         if bars:
-            transformers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

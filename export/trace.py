@@ -23,7 +23,8 @@ COMPONENTS = {"text_encoder": "CLIPTextModel", "unet": "UNet2DConditionModel", "
 
 Progress: TypeAlias = Callable[[str], None]
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_MORE_NETWORKS = ("text_encoder_", "transformer", "controlnet", "image_encoder")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_SMALL_FILES = ["model_index.json", "*/*.json", "*/*.txt"]
 _HUB_WEIGHTS = [f"{name}/*model*.safetensors" for name in COMPONENTS]
 _MANY_TOKENS = 1 << 20  # no limit: the text encoder's own applies
@@ -44,15 +45,18 @@ def trace(model: Path, *, progress: Progress | None = None) -> None:
     """
     tell = progress or (lambda _: None)
     _check_layout(model)
-    _check_installed()
+    try:
+        from ppidm.export import component, samplers, tokenizer  # noqa: PLC0415  (they need torch)
+    except ModuleNotFoundError as error:
+        raise _not_installed(error) from error
     tokens = _tokens(model)
     for name in COMPONENTS:
-        tell(f"tracing {name}")
-        _trace_component(model / name, tokens)
+        tell(f"tracing {name} and comparing it with torch")
+        component.write_onnx(component.load(model / name, tokens), model / name)
     tell("writing tokenizer.json")
-    _write_tokenizer(model)
-    tell("writing the samplers' tables")
-    _write_samplers(model)
+    tokenizer.write_tokenizer(model / "tokenizer", _read_json(model / "text_encoder" / "config.json")["vocab_size"])
+    tell("making the samplers' tables")
+    samplers.write_samplers(model)
 
 
 def is_traced(model: Path) -> bool:
@@ -62,20 +66,20 @@ def is_traced(model: Path) -> bool:
 
 def _check_layout(model: Path) -> None:
     index = _read_json(model / "model_index.json")
+    classes = {name: entry[1] for name, entry in index.items() if isinstance(entry, list)}
     for name, expected in COMPONENTS.items():
-        got = (index.get(name) or [None, None])[1]
-        if got != expected:
-            raise UnsupportedError(f"{model}: {name} is {got}; ppidm traces {expected} of StableDiffusionPipeline.")
+        if classes.get(name) != expected:
+            raise UnsupportedError(f"{model}: {name} is {classes.get(name)}; ppidm traces {expected} only.")
         _read_json(model / name / "config.json")
-    others = [name for name in index if name.startswith(("text_encoder_", "transformer", "controlnet")) and index[name][1]]
+    others = [name for name, kind in classes.items() if kind and name.startswith(_MORE_NETWORKS)]
     if others:
-        raise UnsupportedError(f"{model} has {', '.join(others)}; ppidm traces {', '.join(COMPONENTS)} only.")
+        raise UnsupportedError(f"{model} has {', '.join(others)} too; ppidm traces {', '.join(COMPONENTS)} only.")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{path} is not there: expected a folder in diffusers' layout, with {', '.join(COMPONENTS)} and"
             " model_index.json, as StableDiffusionPipeline.save_pretrained writes it."
@@ -84,21 +88,11 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read as JSON: {error}") from error
 
 
-def _check_installed() -> None:
-    try:
-        import ppidm.export.component
-        import ppidm.export.tokenizer  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"tracing needs {error.name}, which is not installed: pip install 'ppidm[export]'."
-            " A folder that was traced elsewhere needs none of it."
-        ) from error
-
-
-def _trace_component(folder: Path, tokens: int) -> None:
-    from ppidm.export.component import load, write_onnx
-
-    write_onnx(load(folder, tokens), folder)
+def _not_installed(error: ModuleNotFoundError) -> InputError:
+    return InputError(
+        f"tracing needs {error.name}, which is not installed: pip install 'ppidm[export]'."
+        " A model that was traced elsewhere needs none of it."
+    )
 
 
 def _tokens(model: Path) -> int:
@@ -106,19 +100,6 @@ def _tokens(model: Path) -> int:
     path = model / "tokenizer" / "tokenizer_config.json"
     longest = _read_json(path).get("model_max_length") if path.is_file() else None
     return min(int(longest or _MANY_TOKENS), _MANY_TOKENS)
-
-
-def _write_tokenizer(model: Path) -> None:
-    from ppidm.export.tokenizer import write_tokenizer
-
-    config = _read_json(model / "text_encoder" / "config.json")
-    write_tokenizer(model / "tokenizer", int(config["vocab_size"]))
-
-
-def _write_samplers(model: Path) -> None:
-    from ppidm.export.samplers import write_samplers
-
-    write_samplers(model)
 
 
 def resolve_model(model: str) -> Path:
@@ -131,7 +112,7 @@ def resolve_model(model: str) -> Path:
         InputError: there is no such folder, and it is not an id or cannot be downloaded.
     """
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if model and folder.is_dir():
         return folder
     if not _HUB_ID.fullmatch(model):
         raise InputError(f"{model!r} is not a folder, and not an id of the Hugging Face Hub such as owner/name.")
@@ -146,7 +127,7 @@ def _cache() -> Path:
 def _download(model: str, folder: Path) -> Path:
     """Fetch what tracing reads; of weights in several precisions the 16-bit ones."""
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import snapshot_download  # noqa: PLC0415  (the base install has no use for it)
 
         small = [*_HUB_SMALL_FILES, *(pattern.replace("*.safe", "*.fp16.safe") for pattern in _HUB_WEIGHTS)]
         snapshot_download(model, local_dir=folder, allow_patterns=small)

@@ -49,20 +49,24 @@ def serve(ring: Ring, layers: Sequence[Layer], weights: Sequence[Integers], requ
     return answer([apply(layer, w, digits, ring).view(np.int32) for layer, w in zip(layers, weights, strict=True)])
 
 
-def ask(ring: Ring, x: Integers, seeds: Sequence[Seed]) -> Transcript:
-    """The client's first half: mask the encoded activation `x`; one request for the evaluator, one for each dealer."""
-    mask = Mask(ring, x.shape, seeds)
-    return Transcript([masked_request(mask.hide(ring.reduce(x))), *(seed_request(seed, x.shape) for seed in seeds)])
+def ask(ring: Ring, x: Integers, mask: Mask) -> Transcript:
+    """The client's first half: hide the encoded activation `x`; one request for the evaluator, one for each dealer.
+
+    Raises:
+        MaskReuseError: `mask` was used before; `Mask.fresh` draws one for every attempt.
+    """
+    masked = masked_request(mask.hide(ring.reduce(x)))
+    return Transcript([masked, *(seed_request(seed, x.shape) for seed in mask.seeds)])
 
 
 def open_answers(
     ring: Ring,
     layers: Sequence[Layer],
-    checks: Sequence[CheckVectors],
+    checks: Sequence[CheckVectors] | None,
     x: Integers,
     answers: Sequence[Sequence[Tensor]],
 ) -> list[Integers]:
-    """The client's second half: add the answers up, check them, return W x of every layer.
+    """The client's second half: add the answers up, check them (unless `checks` is None), return W x of every layer.
 
     Raises:
         CheckError: an answer was wrong.
@@ -70,7 +74,7 @@ def open_answers(
     """
     shares = [parse_answer(tensors, layers, x.shape) for tensors in answers]
     results = [aggregate(ring, of_layer) for of_layer in zip(*shares, strict=True)]
-    for layer, check, y in zip(layers, checks, results, strict=True):
+    for layer, check, y in zip(layers, checks or (), results, strict=checks is not None):
         if wrong := wrong_rows(layer, check, x, y):
             raise CheckError(f"{layer.name}: {wrong} rows of the sum of {len(answers)} answers are wrong")
     return results
@@ -104,6 +108,6 @@ def run_protocol(
         Offline/online masking of linear layers: Slalom (Tramer and Boneh, ICLR 2019, section 4.2), with the unblinding
         factors computed by dealers from seeds instead of by the client.
     """
-    transcript = ask(ring, x, seeds)
+    transcript = ask(ring, x, Mask(ring, x.shape, seeds))
     transcript.answers = [serve(ring, layers, weights, request) for request in transcript.requests]
     return open_answers(ring, layers, checks, x, transcript.answers), transcript

@@ -76,7 +76,7 @@ def load_missing(path: Path) -> dict[str, str]:
         )
     try:
         return {str(name): _printable(str(reason)) for name, reason in rows}
-    except ValueError as error:
+    except (ValueError, SystemError) as error:  # numpy raises either
         raise PackageError(f"{path}: the list of missing schedulers is not Unicode; export the model again") from error
 
 

@@ -1,0 +1,5 @@
+"""The client: it alone knows prompt, latents and picture. Needs neither torch nor diffusers nor onnx."""
+
+from ppidm.client.pipeline import PrivateStableDiffusionOutput, PrivateStableDiffusionPipeline
+
+__all__ = ["PrivateStableDiffusionOutput", "PrivateStableDiffusionPipeline"]

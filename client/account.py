@@ -1,0 +1,91 @@
+"""The account of one call: FLOPs, rounds, seconds, bytes. Safe to use from several threads at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from threading import Lock
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from ppidm.client.report import OffloadReport, Report, SecondsReport, TrafficReport, TrafficReports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ppidm.client.arguments import Request
+    from ppidm.client.package import ClientPackage
+    from ppidm.client.servers import Servers
+    from ppidm.engines.program import ProgramResult
+
+
+class Account:
+    """What a call has cost since it began.
+
+    Args:
+        servers: whose traffic to count.
+    """
+
+    def __init__(self, servers: Servers) -> None:
+        self._lock, self._servers = Lock(), servers
+        self._start = perf_counter()
+        self._traffic = [server.traffic for server in servers.all]
+        self._seconds: Counter[str] = Counter()
+        self._flops: Counter[str] = Counter()
+        self._rounds = self._evaluations = 0
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the seconds of a block to `what`."""
+        start = perf_counter()
+        yield
+        with self._lock:
+            self._seconds[what] += perf_counter() - start
+
+    def add_offloaded(self, flops: int) -> None:
+        """FLOPs of a slice; a server's work, counted once whatever the number of servers."""
+        with self._lock:
+            self._flops["offloaded"] += flops
+
+    def add_client(self, flops: int) -> None:
+        """FLOPs of text encoder or VAE decoder."""
+        with self._lock:
+            self._flops["components"] += flops
+
+    def add_side_by_side(self, results: list[ProgramResult], evaluations: int = 0) -> None:
+        """Programs that ran at the same time: their rounds count once."""
+        with self._lock:
+            self._rounds += max(result.rounds for result in results)
+            self._evaluations += evaluations
+            self._flops["segments"] += sum(result.flops for result in results)
+            self._seconds["client_segments"] += sum(result.segment_seconds for result in results)
+
+    def report(self, package: ClientPackage, request: Request, scheduler: str, steps: int) -> Report:
+        """Close the account."""
+        self._seconds["total"] = perf_counter() - self._start
+        return Report(
+            model=package.manifest.model,
+            package=package.manifest.package,
+            scheduler=scheduler,
+            steps=steps,
+            height=request.height,
+            width=request.width,
+            pictures=len(request.prompts) * request.pictures,
+            verified=package.checks is not None,
+            offload=self._offload_report(),
+            traffic=self._traffic_report(),
+            rounds=self._rounds,
+            evaluations=self._evaluations,
+            seconds=SecondsReport(**{name: self._seconds[name] for name in SecondsReport.model_fields}),
+        )
+
+    def _offload_report(self) -> OffloadReport:
+        offloaded, unet = self._flops["offloaded"], self._flops["offloaded"] + self._flops["segments"]
+        return OffloadReport(fraction=offloaded / (unet + self._flops["components"]), unet_fraction=offloaded / unet)
+
+    def _traffic_report(self) -> TrafficReports:
+        evaluator, *dealers = (
+            TrafficReport(sent=server.traffic.sent - before.sent, received=server.traffic.received - before.received)
+            for server, before in zip(self._servers.all, self._traffic, strict=True)
+        )
+        return TrafficReports(evaluator=evaluator, dealers=tuple(dealers))

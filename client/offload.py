@@ -1,0 +1,111 @@
+"""What the client does for every slice: encode, hide, ask, add up, check, decode (PROTOCOL.md)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ppidm.protocol.errors import CheckError, InputError, NonFiniteError, PeerError
+from ppidm.protocol.fixed_point import decode, encode, largest_scale
+from ppidm.protocol.masks import Mask
+from ppidm.protocol.messages import parse_answer
+from ppidm.protocol.run import ask, open_answers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ppidm.client.account import Account
+    from ppidm.client.package import ClientPackage
+    from ppidm.client.servers import Servers
+    from ppidm.protocol.linear import Shape
+    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.messages import Tensor
+    from ppidm.protocol.ring import Integers
+
+    Floats = NDArray[np.float32]
+
+
+class Offloader:
+    """The `offload` callable of one call. Safe to call from several threads at once.
+
+    Args:
+        package: slices, openings and check vectors.
+        servers: who computes.
+        account: gets FLOPs, and the seconds of "mask", "wait" and "open".
+
+    Attributes:
+        non_finite: name of the first slice whose input held inf or nan, or None. Zeros were sent in its place, so that
+            traffic does not depend on it; whoever owns the call raises after the last request.
+    """
+
+    def __init__(self, package: ClientPackage, servers: Servers, account: Account) -> None:
+        self._package, self._servers, self._account = package, servers, account
+        self.non_finite: str | None = None
+
+    def __call__(self, name: str, x: Floats) -> list[Floats]:
+        """The float32 result of every layer of slice `name` for the activation `x`, channels last.
+
+        Raises:
+            CheckError: an answer was wrong; names the servers that took part.
+            PeerError: a server failed.
+        """
+        subgraph = self._package.slices[name]
+        rows = x.reshape(-1, x.shape[-1]) if subgraph.layers[0].kind == "product" else x
+        encoded, scale = self._encode(subgraph, rows)
+        results = self._ask(subgraph, encoded)
+        decoded = self._decode(name, results, scale)
+        self._account.add_offloaded(sum(layer.flops(rows.shape) for layer in subgraph.layers))
+        return [y.reshape(*x.shape[:-1], -1) if y.ndim != x.ndim else y for y in decoded]
+
+    def _encode(self, subgraph: Subgraph, x: Floats) -> tuple[Integers, float]:
+        with self._account.timed("mask"):
+            if not np.isfinite(x).all():
+                self.non_finite = self.non_finite or subgraph.name
+                x = np.zeros_like(x)
+            scale = largest_scale(self._package.ring, subgraph.layers, x, len(self._servers.dealers))
+            return encode(x, scale), scale
+
+    def _ask(self, subgraph: Subgraph, x: Integers) -> list[Integers]:
+        with self._account.timed("mask"):
+            mask = Mask.fresh(self._package.ring, x.shape, len(self._servers.dealers))
+            requests = ask(self._package.ring, x, mask).requests
+        with self._account.timed("wait"):
+            asked = zip(self._servers.all, requests, strict=True)
+            answers = [server.ask(subgraph.name, request) for server, request in asked]
+            received = [answer() for answer in answers]
+        with self._account.timed("open"):
+            self._require_well_formed(subgraph, x.shape, received)
+            try:
+                return open_answers(self._package.ring, subgraph.layers, self._package.checks_of(subgraph.name), x, received)
+            except CheckError as error:
+                raise CheckError(
+                    f"{error}. At least one of these servers lied or is broken: {self._servers}. The picture is abandoned; "
+                    "do not use them again before you know which"
+                ) from None
+
+    def _require_well_formed(self, subgraph: Subgraph, shape: Shape, received: Sequence[Sequence[Tensor]]) -> None:
+        for server, tensors in zip(self._servers.all, received, strict=True):
+            try:
+                parse_answer(tensors, subgraph.layers, shape)
+            except InputError as error:
+                raise PeerError(f"{server}: {error}") from None
+
+    def _decode(self, name: str, results: Sequence[Integers], scale: float) -> list[Floats]:
+        with self._account.timed("open"):
+            openings = self._package.openings[name]
+            return [decode(y, scale, o.scales, o.bias) for y, o in zip(results, openings, strict=True)]
+
+    def raise_if_not_finite(self) -> None:
+        """Tell that the model overflowed, once all requests were made.
+
+        Raises:
+            NonFiniteError: names the first slice whose input was not finite.
+        """
+        if self.non_finite is not None:
+            raise NonFiniteError(
+                f"the model produced inf or nan before slice {self.non_finite}; the picture is lost. Use other latents, a lower "
+                "guidance scale or another scheduler"
+            )

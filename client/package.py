@@ -1,0 +1,73 @@
+"""Loading `OUT/client` and `OUT/check`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ppidm.protocol.check_file import VECTORS, read_checks
+from ppidm.protocol.errors import PackageError
+from ppidm.protocol.manifest import CheckManifest, ClientManifest, load_manifest
+from ppidm.protocol.openings import OPENINGS, read_openings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ppidm.protocol.check import CheckVectors
+    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.openings import Opening
+    from ppidm.protocol.ring import Ring
+
+
+@dataclass(frozen=True)
+class ClientPackage:
+    """What a client holds. `checks` is None where answers are not verified."""
+
+    directory: Path
+    manifest: ClientManifest
+    slices: Mapping[str, Subgraph]
+    openings: Mapping[str, Sequence[Opening]]
+    checks: Mapping[str, Sequence[CheckVectors]] | None
+
+    @property
+    def ring(self) -> Ring:
+        """The ring of all slices."""
+        return self.manifest.ring
+
+    def checks_of(self, name: str) -> Sequence[CheckVectors] | None:
+        """The check vectors of a slice, one per layer."""
+        return None if self.checks is None else self.checks[name]
+
+
+def load_package(directory: Path, check: Path | None = None, *, verify: bool = True) -> ClientPackage:
+    """Load a client directory and this user's check vectors.
+
+    Args:
+        directory: `OUT/client`.
+        check: `OUT/check`; by default the folder `check` beside `directory`.
+        verify: whether answers will be checked.
+
+    Raises:
+        PackageError: either is missing, corrupt, of another version, or they are of different exports.
+    """
+    manifest = load_manifest(directory, ClientManifest)
+    return ClientPackage(
+        directory=directory,
+        manifest=manifest,
+        slices={subgraph.name: subgraph for subgraph in manifest.slices},
+        openings=read_openings(directory / OPENINGS, manifest.slices),
+        checks=_load_checks(check or directory.absolute().parent / "check", manifest) if verify else None,
+    )
+
+
+def _load_checks(directory: Path, client: ClientManifest) -> Mapping[str, Sequence[CheckVectors]]:
+    if not directory.is_dir():
+        raise PackageError(f"{directory}: no check vectors; give their folder with --check DIR (`ppidm export` writes OUT/check)")
+    manifest = load_manifest(directory, CheckManifest)
+    if manifest.package != client.package:
+        raise PackageError(
+            f"{directory}: check vectors of package {manifest.package[:16]}..., the client has {client.package[:16]}...; give the "
+            "check folder of the same export"
+        )
+    return read_checks(directory / VECTORS, client.slices)

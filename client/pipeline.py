@@ -1,0 +1,195 @@
+"""`PrivateStableDiffusionPipeline`: diffusers' call, with a U-Net that runs on servers which learn nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ppidm.client.account import Account
+from ppidm.client.arguments import Request, make_request
+from ppidm.client.denoiser import Denoiser
+from ppidm.client.offload import Offloader
+from ppidm.client.package import ClientPackage, load_package
+from ppidm.client.pictures import ImageDecoder, TextEncoder, pil_from_floats
+from ppidm.client.report import Report
+from ppidm.client.sampler import Sampler
+from ppidm.client.servers import Servers, connect
+from ppidm.engines.unet import PartitionedUNet
+from ppidm.protocol.errors import InputError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+Floats = NDArray[np.float32]
+SAMPLERS = "samplers.npz"
+IN_FLIGHT = 8  # steps of the programs at the same time, over both halves of guidance
+StepCallback = Callable[["PrivateStableDiffusionPipeline", int, float, dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class PrivateStableDiffusionOutput:
+    """What a call returns, like diffusers' StableDiffusionPipelineOutput.
+
+    Attributes:
+        images: PIL images, or an array: float32 (N, height, width, 3) in [0, 1] for "np", latents for "latent".
+        nsfw_content_detected: always None; there is no safety checker.
+        report: offloaded share, bytes, rounds, seconds.
+    """
+
+    images: list[Image.Image] | Floats
+    nsfw_content_detected: None
+    report: Report
+
+
+class PrivateStableDiffusionPipeline:
+    """Text to image. Prompt, latents and picture stay in this process.
+
+    Use `from_package`, and the pipeline as a context manager, or call `close`.
+
+    Example:
+        with PrivateStableDiffusionPipeline.from_package(
+            "OUT/client", evaluator="127.0.0.1:8001", dealers=["127.0.0.1:8002"]
+        ) as pipe:
+            pipe("red apple, 3d style").images[0].save("apple.png")
+    """
+
+    def __init__(self, package: ClientPackage, servers: Servers, threads: int = 0) -> None:
+        self._package, self._servers, self._manifest = package, servers, package.manifest
+        self._pool = ThreadPoolExecutor(IN_FLIGHT, "ppidm-step")
+        self._text_encoder = TextEncoder(package.directory, self._manifest.max_tokens, threads)
+        self._decoder = ImageDecoder(package.directory, self._manifest.image, threads)
+        self._unet = PartitionedUNet(package.directory, self._manifest.programs, self._pool, threads)
+
+    @classmethod
+    def from_package(
+        cls,
+        path: str | Path,
+        *,
+        evaluator: str,
+        dealers: Sequence[str],
+        check: str | Path | None = None,
+        verify: bool = True,
+        timeout: float = 60.0,
+        threads: int = 0,
+    ) -> Self:
+        """Load `OUT/client` and connect to the servers.
+
+        Args:
+            path: the client directory of `ppidm export`.
+            evaluator: HOST:PORT of the server that gets masked activations.
+            dealers: HOST:PORT of the servers that get seeds; one or more, run by other operators than the evaluator.
+            check: this user's check vectors; by default the folder `check` beside `path`.
+            verify: check every answer. Turn it off for measurements only.
+            timeout: seconds that one request may take.
+            threads: of each of the client's own graphs; 0 means one per core.
+
+        Raises:
+            PackageError: the package is corrupt or of another version.
+            InputError: a bad address, or a server in two roles.
+            PeerError: a server cannot be reached or has another package.
+        """
+        package = load_package(Path(path), None if check is None else Path(check), verify=verify)
+        return cls(package, connect(evaluator, dealers, package.manifest.package, timeout), threads)
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        negative_prompt: str | Sequence[str] | None = None,
+        num_images_per_prompt: int = 1,
+        generator: np.random.Generator | int | None = None,
+        latents: Floats | None = None,
+        output_type: Literal["pil", "np", "latent"] = "pil",
+        return_dict: bool = True,  # noqa: FBT001, FBT002
+        callback_on_step_end: StepCallback | None = None,
+        scheduler: str | None = None,
+    ) -> PrivateStableDiffusionOutput | tuple[list[Image.Image] | Floats, None]:
+        """Draw pictures, as diffusers' StableDiffusionPipeline does.
+
+        Args:
+            prompt: one text or several.
+            height: in pixels; the model's own by default.
+            width: in pixels; the model's own by default.
+            num_inference_steps: of the scheduler.
+            guidance_scale: classifier-free guidance; 1 or less turns it off, which halves the work.
+            negative_prompt: what to keep away from; one text, or one per prompt.
+            num_images_per_prompt: pictures per prompt.
+            generator: numpy's generator, or a seed for one. Draws latents and the sampler's noise, never a mask.
+            latents: initial noise, float32, (N, C, h, w), before the sampler's scaling.
+            output_type: "pil", "np" or "latent".
+            return_dict: False returns (images, None).
+            callback_on_step_end: called as f(pipeline, step, timestep, {"latents": ...}) after every evaluation; "latents" in
+                what it returns replaces them.
+            scheduler: diffusers' class name; the model's own by default.
+
+        Raises:
+            InputError: an argument is wrong.
+            CheckError: an answer was wrong.
+            PeerError: a server failed.
+            NonFiniteError: the model itself overflowed.
+
+        Security:
+            Servers learn sizes, steps, guidance on or off, and timing; see SECURITY.md.
+        """
+        if output_type not in ("pil", "np", "latent"):
+            raise InputError(f'output_type is {output_type!r}; expected "pil", "np" or "latent"')
+        image = self._manifest.image
+        request = make_request(
+            image, prompt, negative_prompt, num_images_per_prompt, (height, width), guidance_scale, latents
+        )
+        name = scheduler or self._manifest.scheduler
+        sampler = Sampler.load(self._package.directory / SAMPLERS, name, num_inference_steps)
+        rng = np.random.default_rng(generator)
+        account = Account(self._servers)
+        latents = self._denoise(account, request, sampler, rng, callback_on_step_end)
+        images = latents if output_type == "latent" else self._decode(account, latents)
+        report = account.report(self._package, request, name, num_inference_steps)
+        output = PrivateStableDiffusionOutput(pil_from_floats(images) if output_type == "pil" else images, None, report)
+        return output if return_dict else (output.images, None)
+
+    def _denoise(
+        self, account: Account, request: Request, sampler: Sampler, rng: np.random.Generator, callback: StepCallback | None
+    ) -> Floats:
+        with account.timed("text_encoder"):
+            hidden, flops = self._text_encoder(request.texts)
+            account.add_client(flops)
+        with account.timed("unet"):
+            offload = Offloader(self._package, self._servers, account)
+            denoiser = Denoiser(self._unet, offload, account, request)
+            denoiser.prepare(hidden, sampler.timesteps)
+            state = sampler.start(request.initial_latents(self._manifest.image, rng))
+            for step, timestep in enumerate(sampler.timesteps):
+                prediction = denoiser(state.model_input(), step)
+                state.step(prediction, lambda: rng.standard_normal(prediction.shape, np.float32))
+                if callback is not None:
+                    state.latents = callback(self, step, timestep, {"latents": state.latents}).get("latents", state.latents)
+            offload.raise_if_not_finite()
+        return state.latents
+
+    def _decode(self, account: Account, latents: Floats) -> Floats:
+        with account.timed("vae_decoder"):
+            images, flops = self._decoder(latents)
+            account.add_client(flops)
+        return images
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._servers.close()
+        self._pool.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,145 @@
+"""One connection per server, over the Open Inference Protocol (KServe v2, gRPC)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from ppidm.protocol.address import loopback_address, parse_address
+from ppidm.protocol.errors import InputError, PeerError
+from ppidm.protocol.handshake import Handshake, parse_extensions
+from ppidm.protocol.messages import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),  # an answer's size is known from its request, and checked
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_retries", 0),  # a retry needs a fresh mask, or the identical bytes to the same server
+]
+_LONGEST_QUOTE = 300  # characters of a server's text that an error repeats
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes of serialised messages; framing excluded."""
+
+    sent: int
+    received: int
+
+
+class _ByteCounter(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    """Counts what crosses the wire."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.sent = self.received = 0
+
+    def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:  # noqa: ANN401
+        """Count one call."""
+        with self._lock:
+            self.sent += request.ByteSize()
+        call = continuation(details, request)
+        call.add_done_callback(self._count_response)
+        return call
+
+    def _count_response(self, call: Any) -> None:  # noqa: ANN401
+        if call.code() is grpc.StatusCode.OK:
+            with self._lock:
+                self.received += call.result().ByteSize()
+
+
+class Server:
+    """A server in one role.
+
+    Args:
+        role: "evaluator" or "dealer".
+        address: HOST:PORT; loopback only, until there is TLS.
+        timeout: seconds that one request may take.
+
+    Raises:
+        InputError: the address is malformed or not loopback.
+    """
+
+    def __init__(self, role: str, address: str, timeout: float) -> None:
+        self.role, self.address = role, loopback_address(parse_address(address))
+        self._timeout = timeout
+        self._counter = _ByteCounter()
+        self._channel = grpc.insecure_channel(str(self.address), _OPTIONS)
+        self._stub = GRPCInferenceServiceStub(grpc.intercept_channel(self._channel, self._counter))
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.address}"
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes so far."""
+        return Traffic(self._counter.sent, self._counter.received)
+
+    def handshake(self) -> Handshake:
+        """Which package the server has, and which process it is.
+
+        Raises:
+            PeerError: it cannot be reached, or is no server of ppidm.
+        """
+        try:
+            return parse_extensions(self._stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=self._timeout).extensions)
+        except grpc.RpcError as error:
+            raise self._peer_error(error) from None
+        except InputError as error:
+            raise PeerError(f"{self}: {error}") from None
+
+    def ask(self, model: str, tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
+        """Send a request for a slice.
+
+        Returns:
+            A function that waits for the answer, and raises PeerError if there is none.
+        """
+        call = self._stub.ModelInfer.future(_request_from_tensors(model, tensors), timeout=self._timeout)
+
+        def answer() -> list[Tensor]:
+            try:
+                return _tensors_from_response(call.result())
+            except grpc.RpcError as error:
+                raise self._peer_error(error) from None
+            except InputError as error:
+                raise PeerError(f"{self}: {error}") from None
+
+        return answer
+
+    def close(self) -> None:
+        """Close the connection; requests in flight fail."""
+        self._channel.close()
+
+    def _peer_error(self, error: Any) -> PeerError:  # noqa: ANN401
+        code, details = error.code(), ascii(error.details() or "")[:_LONGEST_QUOTE]
+        advice = {
+            grpc.StatusCode.UNAVAILABLE: "is `ppidm serve` running there? Start it and try again",
+            grpc.StatusCode.DEADLINE_EXCEEDED: f"no answer within {self._timeout:g} s; raise --timeout, or try again",
+        }.get(code, "see the server's log")
+        return PeerError(f"{self} failed: {code.name}, {details}; {advice}")
+
+
+def _request_from_tensors(model: str, tensors: Sequence[Tensor]) -> pb.ModelInferRequest:
+    kind = pb.ModelInferRequest.InferInputTensor
+    return pb.ModelInferRequest(
+        model_name=model,
+        inputs=[kind(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape) for tensor in tensors],
+        raw_input_contents=[tensor.content for tensor in tensors],
+    )
+
+
+def _tensors_from_response(response: pb.ModelInferResponse) -> list[Tensor]:
+    if len(response.outputs) != len(response.raw_output_contents):
+        raise InputError(
+            f"an answer with {len(response.outputs)} outputs and {len(response.raw_output_contents)} raw contents; "
+            "expected one content per output"
+        )
+    pairs = zip(response.outputs, response.raw_output_contents, strict=True)
+    return [Tensor(output.name, output.datatype, tuple(output.shape), content) for output, content in pairs]

@@ -1,0 +1,145 @@
+"""What a server answers, independent of any transport. It holds no state between requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from ppidm.protocol.cost import direct_cost
+from ppidm.protocol.errors import InputError
+from ppidm.protocol.handshake import extensions
+from ppidm.protocol.masks import dealer_share
+from ppidm.protocol.messages import ANSWER, MASKED, SEED, SHAPE, MaskedRequest, answer, parse_request
+from ppidm.protocol.prg import SEED_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ppidm.engines.base import Runner
+    from ppidm.protocol.linear import Shape
+    from ppidm.protocol.manifest import ServerManifest, Subgraph
+    from ppidm.protocol.messages import SeedRequest, Tensor
+
+VERSION = "1"  # of every model
+MAX_ANSWER_BYTES = 1 << 29  # of all tensors of an answer: half of what a message may hold
+_LISTED = 5  # names of models that an error message lists
+
+
+class UnknownModelError(InputError):
+    """A request for a model that this server does not have."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Metadata of one tensor; -1 is any size."""
+
+    name: str
+    datatype: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Metadata of one model. A request has either `masked`, or `seed` and `shape`."""
+
+    name: str
+    platform: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Served:
+    """An answer, and what may be logged of it."""
+
+    answer: list[Tensor]
+    role: str
+    shape: Shape
+
+
+class Service:
+    """The models of one package.
+
+    Args:
+        manifest: of the server's directory.
+        runners: a loaded slice by name, for every slice of the manifest.
+        platform: name of the engine.
+    """
+
+    def __init__(self, manifest: ServerManifest, runners: Mapping[str, Runner], platform: str) -> None:
+        self.package = manifest.package
+        self.instance = str(uuid4())
+        self._ring = manifest.ring
+        self._platform = platform
+        self._models = {subgraph.name: (subgraph, runners[subgraph.name]) for subgraph in manifest.slices}
+
+    @property
+    def extensions(self) -> list[str]:
+        """Which package this is, and which process."""
+        return extensions(self.package, self.instance)
+
+    def has_model(self, name: str, version: str = "") -> bool:
+        """Whether there is such a model; version "" is any."""
+        return name in self._models and version in ("", VERSION)
+
+    def metadata(self, name: str, version: str = "") -> ModelSpec:
+        """Describe a model.
+
+        Raises:
+            UnknownModelError: there is no such model.
+        """
+        subgraph, _ = self._model(name, version)
+        free = (-1,) * (subgraph.layers[0].rank - 1)
+        inputs = (
+            TensorSpec(MASKED, "UINT8", (self._ring.limbs, *free, subgraph.layers[0].in_channels)),
+            TensorSpec(SEED, "UINT8", (SEED_BYTES,)),
+            TensorSpec(SHAPE, "INT64", (len(free) + 1,)),
+        )
+        channels = [layer.out_channels for layer in subgraph.layers]
+        outputs = tuple(TensorSpec(f"{ANSWER}{i}", "INT32", (*free, size)) for i, size in enumerate(channels))
+        return ModelSpec(name, self._platform, inputs, outputs)
+
+    def infer(self, name: str, tensors: Sequence[Tensor], version: str = "") -> Served:
+        """Answer one request, in the role that its tensors ask for.
+
+        Raises:
+            UnknownModelError: there is no such model.
+            InputError: the request is malformed, or its answer too large.
+
+        Security:
+            A seed is referred to by `tensors` and by local variables only, so that it dies with the request.
+        """
+        subgraph, runner = self._model(name, version)
+        request = parse_request(tensors, subgraph.layers, self._ring)
+        role, shape = _role_and_shape(request)
+        self._check_answer_size(subgraph, shape)
+        digits = request.digits if isinstance(request, MaskedRequest) else dealer_share(self._ring, request.seed, shape)
+        return Served(answer(runner.run(digits)), role, shape)
+
+    def _model(self, name: str, version: str) -> tuple[Subgraph, Runner]:
+        if not self.has_model(name, version):
+            raise UnknownModelError(
+                f"no model {name[:100]!r}, version {version[:100]!r}; this server has {len(self._models)}, version "
+                f"{VERSION!r}: {self._names()}. Client and server must hold the same package"
+            )
+        return self._models[name]
+
+    def _names(self) -> str:
+        names = sorted(self._models)
+        return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+
+    def _check_answer_size(self, subgraph: Subgraph, shape: Shape) -> None:
+        size = direct_cost(self._ring, subgraph.layers, shape).received
+        if size > MAX_ANSWER_BYTES:
+            raise InputError(
+                f"{subgraph.name}: an answer to {shape} ({prod(shape)} elements) has {size} bytes; expected at most "
+                f"{MAX_ANSWER_BYTES}. Ask for a smaller picture or batch"
+            )
+
+
+def _role_and_shape(request: MaskedRequest | SeedRequest) -> tuple[str, Shape]:
+    if isinstance(request, MaskedRequest):
+        return "evaluator", request.digits.shape[1:]
+    return "dealer", request.shape
