@@ -54,6 +54,9 @@ class PrivateStableDiffusionPipeline:
 
     Use `from_package`, and the pipeline as a context manager, or call `close`.
 
+    Attributes:
+        num_evaluations: of the U-Net per half in the current call; some schedulers make more than one per step.
+
     Example:
         with PrivateStableDiffusionPipeline.from_package(
             "OUT/client", evaluator="127.0.0.1:8001", dealers=["127.0.0.1:8002"]
@@ -63,6 +66,7 @@ class PrivateStableDiffusionPipeline:
 
     def __init__(self, package: ClientPackage, servers: Servers, threads: int = 0) -> None:
         self._package, self._servers, self._manifest = package, servers, package.manifest
+        self.num_evaluations = 0
         self._pool = ThreadPoolExecutor(IN_FLIGHT, "ppidm-step")
         self._text_encoder = TextEncoder(package.directory, self._manifest.max_tokens, threads)
         self._decoder = ImageDecoder(package.directory, self._manifest.image, threads)
@@ -151,6 +155,7 @@ class PrivateStableDiffusionPipeline:
         name = scheduler or self._manifest.scheduler
         sampler = Sampler.load(self._package.directory / SAMPLERS, name, num_inference_steps)
         rng = np.random.default_rng(generator)
+        self.num_evaluations = len(sampler.timesteps)
         account = Account(self._servers)
         latents = self._denoise(account, request, sampler, rng, callback_on_step_end)
         images = latents if output_type == "latent" else self._decode(account, latents)

@@ -54,7 +54,8 @@ def onnx_from(component: Component, folder: Path) -> ir.Model:
     for value in list(model.graph.initializers.values()):
         value.name = str(value.name).removeprefix(torch_modules.ROOT)
     weights = frozenset(name for name, value in model.graph.initializers.items() if value.dtype is ir.DataType.FLOAT)
-    tidy(model, weights, {"height": component.multiple, "width": component.multiple}, torch_modules.ROOT)
+    multiples = {"height": component.multiple, "width": component.multiple}
+    tidy(model, weights, component.inputs, multiples, torch_modules.ROOT)
     move_weights_out(model.graph, weights, stored_tensors(weight_files(folder)))
     return model
 

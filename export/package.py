@@ -100,7 +100,7 @@ def export_package(settings: ExportSettings, progress: Progress = _silent) -> Ex
     _require_free(settings)
     model = resolve_model(settings.model)
     if settings.retrace or not is_traced(model):
-        trace(model, progress=progress)
+        trace(model, progress=lambda part: progress(part, 0, 1))
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(mkdtemp(prefix=f".{settings.out.name}-", dir=settings.out.parent))
     try:

@@ -12,59 +12,94 @@ from typing import TypeAlias
 import onnx_ir as ir
 import sympy  # type: ignore[import-untyped]
 from onnx_ir.passes import common
-from onnxscript import optimizer
+from onnxscript import optimizer, rewriter
 
 FOLD_LIMIT = 256
 """Elements. A larger constant (an attention mask) is computed by the graph instead of being stored in it."""
 
-Dim: TypeAlias = int | ir.SymbolicDimProtocol
+Dims: TypeAlias = tuple[int | str, ...]
+"""A shape; a string is a dynamic dimension."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_ROUNDS = 2  # a rewrite makes new constants
+_TINY = 4  # elements: axes and scales
 _LAYERS = {"Conv", "Gemm", "MatMul"}
 
 
-def tidy(model: ir.Model, weights: Collection[str], multiples: Mapping[str, int], root: str) -> None:
+def tidy(
+    model: ir.Model, weights: Collection[str], inputs: Mapping[str, Dims], multiples: Mapping[str, int], root: str
+) -> None:
     """Tidy `model` in place.
 
     Args:
         model: what `torch.onnx.export(..., optimize=False)` gave.
         weights: the initialisers that nothing may be folded into, not even a Transpose.
+        inputs: name of a graph input -> its shape, in the names that all shapes are to be written in.
         multiples: dynamic dimension -> the number that it is a multiple of, if that is not 1.
         root: the prefix of all module names that is dropped, such as `model.`.
     """
-    optimizer.optimize_ir(
-        model,
-        input_size_limit=FOLD_LIMIT,
-        output_size_limit=FOLD_LIMIT,
-        should_fold=lambda node: False if _reads(node, weights) else None,
-    )
-    simplify_shapes(model.graph, multiples)
+    for _ in range(_ROUNDS):
+        fold_constants(model, weights)
+        rewriter.rewrite(model)
+    _share(model)
+    simplify_shapes(model.graph, inputs, multiples)
     simplify_reshapes(model.graph)
     common.RemoveUnusedNodesPass()(model)
     name_after_modules(model.graph, root)
     common.ClearMetadataAndDocStringPass()(model)
 
 
+def fold_constants(model: ir.Model, weights: Collection[str]) -> None:
+    """Compute what depends on small constants only."""
+    optimizer.fold_constants(
+        model,
+        onnx_shape_inference=True,
+        input_size_limit=FOLD_LIMIT,
+        output_size_limit=FOLD_LIMIT,
+        should_fold=lambda node: False if _reads(node, weights) else None,
+    )
+
+
+def _share(model: ir.Model) -> None:
+    """Keep one of equal nodes and of equal tiny constants; equal weights (such as new biases) keep their own names."""
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.DeduplicateInitializersPass(size_limit=_TINY)(model)
+    common.CommonSubexpressionEliminationPass()(model)
+
+
 def _reads(node: ir.Node, names: Collection[str]) -> bool:
     return any(value is not None and value.name in names for value in node.inputs)
 
 
-def simplify_shapes(graph: ir.Graph, multiples: Mapping[str, int]) -> None:
-    """Rewrite symbolic dimensions: `4*(((height - 1)//4)) + 4` is `height`, if that is a multiple of 4."""
-    units = {name: sympy.Symbol(f"{name}_unit", integer=True, positive=True) for name in multiples}
-    whole = {name: factor * units[name] for name, factor in multiples.items()}
-    back = {units[name]: sympy.Symbol(name) / factor for name, factor in multiples.items()}
-    for node in graph:
-        for output in node.outputs:
-            if output.shape is not None:
-                dims = [_simplified(dim, whole, back) for dim in output.shape]
-                output.shape = ir.Shape(dims)
+def simplify_shapes(graph: ir.Graph, inputs: Mapping[str, Dims], multiples: Mapping[str, int]) -> None:
+    """Write all shapes in the names of `inputs`: `4*(((s30 - 1)//4)) + 4` is `height`, if that is a multiple of 4."""
+    units = {dim: sympy.Symbol(f"{dim}_unit", integer=True, positive=True) for dim in _names(inputs)}
+    traced: dict[str, sympy.Expr] = {}
+    for value in graph.inputs:
+        declared = inputs[str(value.name)]
+        for dim, name in zip(value.shape or (), declared, strict=True):
+            if isinstance(name, str):
+                traced |= _solved(str(dim), multiples.get(name, 1) * units[name])
+        value.shape = ir.Shape(declared)
+    back = {unit: sympy.Symbol(name) / multiples.get(name, 1) for name, unit in units.items()}
+    for output in (output for node in graph for output in node.outputs):
+        if output.shape is not None:
+            output.shape = ir.Shape([_renamed(dim, traced, back) for dim in output.shape])
 
 
-def _simplified(dim: Dim, whole: Mapping[str, sympy.Expr], back: Mapping[sympy.Symbol, sympy.Expr]) -> int | str | None:
-    if isinstance(dim, int) or dim.value is None:
-        return dim if isinstance(dim, int) else None
-    return str(sympy.sympify(dim.value, locals=whole).factor().subs(back))
+def _names(inputs: Mapping[str, Dims]) -> set[str]:
+    return {dim for shape in inputs.values() for dim in shape if isinstance(dim, str)}
+
+
+def _solved(dim: str, meaning: sympy.Expr) -> dict[str, sympy.Expr]:
+    """What torch's symbol is, if the dimension, which is the symbol or a multiple of it, is `meaning`."""
+    expression = sympy.sympify(dim)
+    (symbol,) = expression.free_symbols
+    return {str(symbol): sympy.solve(expression - meaning, symbol)[0]}
+
+
+def _renamed(dim: object, traced: Mapping[str, sympy.Expr], back: Mapping[sympy.Symbol, sympy.Expr]) -> int | str:
+    return dim if isinstance(dim, int) else str(sympy.sympify(str(dim), locals=traced).factor().subs(back))
 
 
 def simplify_reshapes(graph: ir.Graph) -> None:

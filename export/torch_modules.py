@@ -20,6 +20,7 @@ from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from ppidm.export.external import weight_files
+from ppidm.export.tidy import Dims
 from ppidm.protocol.errors import InputError, UnsupportedError
 
 OPSET = 23
@@ -28,7 +29,7 @@ OPSET = 23
 ROOT = "model."
 """Prefix of all names in the wrappers below."""
 
-_MAX_DIM = 1 << 12  # torch wants a bound; ONNX has none
+_MAX_BATCH = 63  # from 64 on, diffusers' upsampling copies its input first; the graph itself has no limit
 _EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
 
 
@@ -69,14 +70,14 @@ class Component:
 
     Attributes:
         module: float32, in evaluation mode.
-        inputs: name -> shape; a string is a dynamic dimension.
+        inputs: name -> shape.
         output: name of the only output.
         token_ids: how many there are, if the input is token ids.
         multiple: what latent height and width must be a multiple of.
     """
 
     module: nn.Module
-    inputs: Mapping[str, tuple[int | str, ...]]
+    inputs: Mapping[str, Dims]
     output: str
     token_ids: int = 0
     multiple: int = 1
@@ -95,7 +96,7 @@ class Component:
         return torch.randn(shape, generator=generator)
 
 
-def _sized(shape: tuple[int | str, ...], sizes: Mapping[str, int]) -> list[int]:
+def _sized(shape: Dims, sizes: Mapping[str, int]) -> list[int]:
     return [sizes[dim] if isinstance(dim, str) else dim for dim in shape]
 
 
@@ -149,29 +150,40 @@ def _load(kind: Any, folder: Path, **options: object) -> Any:  # noqa: ANN401  d
 
 
 def raw_onnx(component: Component, sizes: Mapping[str, int]) -> ir.Model:
-    """Run torch's exporter; initialisers have their torch names and are still in memory."""
-    example = component.example(sizes)
-    with _quiet():
-        program = torch.onnx.export(
-            component.module,
-            kwargs=example,
-            input_names=list(example),
-            output_names=[component.output],
-            dynamic_shapes=_dynamic_shapes(component),
-            opset_version=OPSET,
-            dynamo=True,
-            optimize=False,
-            verbose=False,
-        )
+    """Run torch's exporter; initialisers have their torch names and are still in memory.
+
+    Raises:
+        UnsupportedError: torch cannot trace the module.
+    """
+    try:
+        with _quiet():
+            program = _export(component, component.example(sizes))
+    except Exception as error:
+        raise UnsupportedError(f"torch cannot trace {component.output}: {error.__cause__ or error}") from error
     assert program is not None
     return program.model
 
 
-def _dynamic_shapes(component: Component) -> dict[str, dict[int, torch.export.Dim]]:
-    names = {dim for shape in component.inputs.values() for dim in shape if isinstance(dim, str)}
-    dims = {name: torch.export.Dim(name, max=_MAX_DIM) for name in names}
+def _export(component: Component, example: dict[str, Tensor]) -> torch.onnx.ONNXProgram | None:
+    return torch.onnx.export(
+        component.module,
+        kwargs=example,
+        input_names=list(example),
+        output_names=[component.output],
+        dynamic_shapes=_dynamic_shapes(component),
+        opset_version=OPSET,
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+    )
+
+
+def _dynamic_shapes(component: Component) -> dict[str, dict[int, Any]]:
+    dims = {"batch": torch.export.Dim("batch", max=_MAX_BATCH), "tokens": torch.export.Dim("tokens")}
     return {
-        name: {index: dims[dim] for index, dim in enumerate(shape) if isinstance(dim, str)}
+        name: {
+            index: dims.get(dim, torch.export.Dim.DYNAMIC) for index, dim in enumerate(shape) if isinstance(dim, str)
+        }
         for name, shape in component.inputs.items()
     }
 

@@ -216,7 +216,16 @@ def load_manifest(directory: Path, kind: type[M]) -> M:
     return manifest
 
 
-def _parse(path: Path, kind: type[M]) -> M:
+def manifest_kind(directory: Path) -> str:
+    """What `directory` is: "client", "server", "check", or something that this version of ppidm does not write.
+
+    Raises:
+        PackageError: no manifest of this version.
+    """
+    return str(_content(directory / MANIFEST).get("kind"))
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -227,6 +236,11 @@ def _parse(path: Path, kind: type[M]) -> M:
         raise PackageError(
             f"{path}: format {_quote(version)}; this ppidm reads format {FORMAT}. Export the package again"
         )
+    return dict(content)
+
+
+def _parse(path: Path, kind: type[M]) -> M:
+    content = _content(path)
     expected = kind.model_fields["kind"].default
     if (got := content.get("kind")) != expected:
         raise PackageError(f"{path}: the manifest of a {_quote(got)} directory; expected {expected!r}")

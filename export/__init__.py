@@ -1,0 +1,17 @@
+"""A diffusers pipeline -> a package for one client and its servers.
+
+*Trace* (needs torch and diffusers): `trace` and what it uses, `component`, `torch_modules`, `tidy`, `external`, `tokenizer`,
+`samplers`, `scheduler_run`, `scheduler_table`.
+
+*Partition* (needs neither):
+
+- `graph`: constants, activations, dependencies.
+- `operators`: finds Conv, MatMul and Gemm with constant weights.
+- `offload`: groups them by input and cuts them out.
+- `flops`: graphs that count their own work.
+- `partition`: what remains -> client segments and programs.
+- `quantize`, `slices`: weights -> integers; a slice in the portable form.
+- `components`: what the client keeps whole.
+- `compare`: the composed program against the traced pipeline.
+- `package`: `ppidm export`.
+"""

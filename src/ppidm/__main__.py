@@ -1,0 +1,5 @@
+"""`python -m ppidm`."""
+
+from ppidm.cli import main
+
+main()
