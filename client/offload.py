@@ -43,6 +43,7 @@ class Offloader:
 
     def __init__(self, package: ClientPackage, servers: Servers, account: Account) -> None:
         self._package, self._servers, self._account = package, servers, account
+        self._failure: Exception | None = None
         self.non_finite: str | None = None
 
     def __call__(self, name: str, x: Floats) -> list[Floats]:
@@ -51,7 +52,18 @@ class Offloader:
         Raises:
             CheckError: an answer was wrong; names the servers that took part.
             PeerError: a server failed.
+
+        A failure of one slice ends the call: no later slice, of either half of guidance, asks the servers again.
         """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._offload(name, x)
+        except Exception as error:
+            self._failure = error
+            raise
+
+    def _offload(self, name: str, x: Floats) -> list[Floats]:
         subgraph = self._package.slices[name]
         rows = x.reshape(-1, x.shape[-1]) if subgraph.layers[0].kind == "product" else x
         encoded, scale = self._encode(subgraph, rows)
@@ -98,14 +110,18 @@ class Offloader:
             openings = self._package.openings[name]
             return [decode(y, scale, o.scales, o.bias) for y, o in zip(results, openings, strict=True)]
 
-    def raise_if_not_finite(self) -> None:
+    def raise_if_not_finite(self, latents: Floats) -> None:
         """Tell that the model overflowed, once all requests were made.
+
+        Args:
+            latents: what came out at the end.
 
         Raises:
             NonFiniteError: names the first slice whose input was not finite.
         """
-        if self.non_finite is not None:
+        where = f"before slice {self.non_finite}" if self.non_finite else "in the last step"
+        if self.non_finite or not np.isfinite(latents).all():
             raise NonFiniteError(
-                f"the model produced inf or nan before slice {self.non_finite}; the picture is lost. Use other latents, a lower "
-                "guidance scale or another scheduler"
+                f"the model produced inf or nan {where}; the picture is lost. Use other latents, a lower guidance scale or "
+                "another scheduler"
             )

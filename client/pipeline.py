@@ -169,7 +169,7 @@ class PrivateStableDiffusionPipeline:
         with account.timed("text_encoder"):
             hidden, flops = self._text_encoder(request.texts)
             account.add_client(flops)
-        with account.timed("unet"):
+        with account.timed("unet"), np.errstate(over="ignore", invalid="ignore"):  # told at the end, and only then
             offload = Offloader(self._package, self._servers, account)
             denoiser = Denoiser(self._unet, offload, account, request)
             denoiser.prepare(hidden, sampler.timesteps)
@@ -179,7 +179,7 @@ class PrivateStableDiffusionPipeline:
                 state.step(prediction, lambda: rng.standard_normal(prediction.shape, np.float32))
                 if callback is not None:
                     state.latents = callback(self, step, timestep, {"latents": state.latents}).get("latents", state.latents)
-            offload.raise_if_not_finite()
+            offload.raise_if_not_finite(state.latents)
         return state.latents
 
     def _decode(self, account: Account, latents: Floats) -> Floats:

@@ -22,6 +22,7 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", -1),  # an answer's size is known from its request, and checked
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_retries", 0),  # a retry needs a fresh mask, or the identical bytes to the same server
+    ("grpc.enable_http_proxy", 0),  # whoever runs a proxy (http_proxy) between client and servers would see all messages
 ]
 _LONGEST_QUOTE = 300  # characters of a server's text that an error repeats
 
@@ -45,14 +46,24 @@ class _ByteCounter(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
         """Count one call."""
         with self._lock:
             self.sent += request.ByteSize()
-        call = continuation(details, request)
-        call.add_done_callback(self._count_response)
-        return call
+        return _CountedCall(continuation(details, request), self._count_response)
 
-    def _count_response(self, call: Any) -> None:  # noqa: ANN401
-        if call.code() is grpc.StatusCode.OK:
-            with self._lock:
-                self.received += call.result().ByteSize()
+    def _count_response(self, size: int) -> None:
+        with self._lock:
+            self.received += size
+
+
+class _CountedCall:
+    """A call that counts its response when it is read; gRPC's own callbacks may come after the report."""
+
+    def __init__(self, call: Any, count: Callable[[int], None]) -> None:  # noqa: ANN401
+        self._call, self._count = call, count
+
+    def result(self) -> Any:  # noqa: ANN401
+        """Wait for the response; called once."""
+        response = self._call.result()
+        self._count(response.ByteSize())
+        return response
 
 
 class Server:

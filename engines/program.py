@@ -54,7 +54,8 @@ class ProgramRunner:
         threads: intra-op threads of every segment; 0 means one per core.
 
     Raises:
-        PackageError: a segment cannot be loaded, or the DAG reads a value that nothing writes, or has a cycle.
+        PackageError: a segment cannot be loaded, or the DAG reads a value that nothing writes, writes one twice, or has
+            a cycle.
     """
 
     def __init__(self, directory: Path, program: Program, threads: int = 0) -> None:
@@ -89,13 +90,18 @@ class _Run:
         order = TopologicalSorter(self.runner._before)  # noqa: SLF001
         order.prepare()
         running: dict[Future[tuple[Sequence[Array], float]], int] = {}
-        while order.is_active():
-            for index in order.get_ready():
-                running[pool.submit(self.execute, steps[index])] = index
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                index = running.pop(future)
-                self.store(steps[index], *future.result())
-                order.done(index)
+        try:
+            while order.is_active():
+                for index in order.get_ready():
+                    running[pool.submit(self.execute, steps[index])] = index
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    index = running.pop(future)
+                    self.store(steps[index], *future.result())
+                    order.done(index)
+        finally:  # after an error: no step of this run outlives it
+            for future in running:
+                future.cancel()
+            wait(running)
         outputs = {name: self.values[name] for name in self.runner.program.outputs}
         return ProgramResult(outputs, self.flops, max(self.depth.values()), self.segment_seconds)
 
@@ -127,6 +133,9 @@ class _Run:
 
 
 def _dependencies(program: Program) -> dict[int, set[int]]:
+    written = Counter([*program.inputs, *(name for step in program.steps for name in step.writes)])
+    if twice := [name for name, count in written.items() if count > 1]:
+        raise PackageError(f"the program writes {twice[0]!r} twice; export the package again")
     writer = {name: index for index, step in enumerate(program.steps) for name in step.writes}
     known = {*writer, *program.inputs}
     missing = {name for step in program.steps for name in step.reads if name not in known} | {*program.outputs} - known

@@ -15,6 +15,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
@@ -199,14 +200,16 @@ def run(component: Component, inputs: Mapping[str, Tensor]) -> Tensor:
 def _quiet() -> Iterator[None]:
     """Silence what torch and its friends say about themselves: nothing that our user could act on."""
     exporter = logging.getLogger("torch.onnx")
-    level, bars = exporter.level, transformers_logging.is_progress_bar_enabled()
+    level = exporter.level
     exporter.setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    talkers: list[Any] = [lib for lib in (diffusers_logging, transformers_logging) if lib.is_progress_bar_enabled()]
+    for library in talkers:
+        library.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         exporter.setLevel(level)
-        if bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        for library in talkers:
+            library.enable_progress_bar()

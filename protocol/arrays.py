@@ -1,8 +1,7 @@
-"""Named arrays in one file (npz, no pickles), read only as declared: every name, dtype and shape is expected or refused."""
+"""Named arrays in one file (npz, no pickles), read as declared: every name, dtype and shape is expected or refused."""
 
 from __future__ import annotations
 
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,14 +32,15 @@ def read_arrays(path: Path, expected: Mapping[str, tuple[str, Shape]]) -> dict[s
     try:
         with np.load(path, allow_pickle=False) as file:
             if surplus := set(file.files) ^ set(expected):
-                raise PackageError(f"{path}: array {sorted(surplus)[0]!r} is missing or unknown; export the package again")
+                raise PackageError(f"{path}: array {min(surplus)!a} is missing or unknown; export the package again")
             arrays = {name: file[name] for name in expected}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, PackageError):
-            raise
-        raise PackageError(f"{path}: cannot be read ({error}); copy or export the package again") from error
-    for name, (dtype, shape) in expected.items():
-        if (arrays[name].dtype.str, arrays[name].shape) != (np.dtype(dtype).str, shape):
-            got = f"{arrays[name].dtype}{arrays[name].shape}"
-            raise PackageError(f"{path}: array {name!r} is {got}; expected {np.dtype(dtype)}{shape}")
+            for name, (dtype, shape) in expected.items():
+                if (arrays[name].dtype.str, arrays[name].shape) != (np.dtype(dtype).str, shape):
+                    got = f"{arrays[name].dtype}{arrays[name].shape}"
+                    raise PackageError(f"{path}: array {name!r} is {got}; expected {np.dtype(dtype)}{shape}")
+    except PackageError:
+        raise
+    except Exception as error:  # hostile bytes: whatever a parser raises means the same
+        problem = f"{type(error).__name__}: {error}"
+        raise PackageError(f"{path}: cannot be read ({problem}); copy or export the package again") from error
     return arrays

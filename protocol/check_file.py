@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from ppidm.protocol.linear import Shape
     from ppidm.protocol.manifest import Subgraph
 
 VECTORS = "vectors.npz"
@@ -20,6 +21,7 @@ _OWNER_ONLY = 0o600
 def write_checks(path: Path, checks: Mapping[str, Sequence[CheckVectors]]) -> None:
     """Write the vectors of all slices: name -> one pair per layer."""
     path.touch(mode=_OWNER_ONLY)
+    path.chmod(_OWNER_ONLY)  # an older file may have been open to others
     arrays = {}
     for name, layers in checks.items():
         for index, check in enumerate(layers):
@@ -33,7 +35,7 @@ def read_checks(path: Path, slices: Sequence[Subgraph]) -> dict[str, list[CheckV
     Raises:
         PackageError: the file does not hold just these.
     """
-    expected = {}
+    expected: dict[str, tuple[str, Shape]] = {}
     for subgraph in slices:
         for index, layer in enumerate(subgraph.layers):
             expected[f"{subgraph.name}/{index}/v"] = ("<i8", (layer.out_channels,))

@@ -1,4 +1,4 @@
-"""Random layers with weights and inputs, and W x in plain Python integers: what the tests of the protocol compare with."""
+"""Random layers with weights and inputs, and W x in plain Python integers to compare with."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@
     assert_fresh_masks(messages)     many messages for the same slice: differences of every two of them
 
 Both fail an honest build with probability below `FALSE_ALARM` per call; a p-value here is an upper bound, not an
-approximation. Each test counts values in m cells and takes G = n * KL(observed || uniform), the likelihood-ratio form of
-chi-square. For uniform draws, any n and m,
+approximation. Each test counts values in m cells and takes G = n * KL(observed || uniform), the likelihood-ratio form
+of chi-square. For uniform draws, any n and m,
 
     P(G >= g)  <=  exp(-g) * (e g / (m - 1)) ** (m - 1)      for g > m - 1
 
@@ -44,7 +44,7 @@ def assert_uniform(content: bytes | NDArray[np.uint8], what: str = "content") ->
 
 
 def assert_fresh_masks(messages: Sequence[NDArray[np.uint32]], ring_bits: int = 32, what: str = "messages") -> None:
-    """Assert that no two messages share a mask; see `smallest_difference_p_value`. False alarms: below `FALSE_ALARM`."""
+    """Assert that no two messages share a mask; see `smallest_difference_p_value`. False alarms: as above."""
     p = smallest_difference_p_value(messages, ring_bits)
     assert p >= FALSE_ALARM, f"two of {len(messages)} {what} share a mask: p < {p:.1e}"
 

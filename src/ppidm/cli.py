@@ -5,24 +5,24 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 
 import typer
 
 import ppidm
-from ppidm.console import stage_progress, step_progress
+from ppidm.console import print_error, stage_progress, step_progress, warnings_on_stderr
 from ppidm.protocol.errors import InputError, PpidmError
 
 EPILOG = (
-    "Exit status: 0 done; 2 usage or bad input; 3 an answer failed the check; 4 a server failed. "
-    "Every option can also be set by the environment variable shown beside it."
+    "Exit status: 0 done; 2 usage or bad input; 3 an answer failed the check; 4 a server failed; 130 interrupted. "
+    "Every option can also be set by the environment variable shown beside it; the command line wins."
 )
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Private image generation with Stable Diffusion on rented servers that nobody has to trust.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
 
@@ -30,16 +30,22 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; the entry point `ppidm`."""
     try:
-        app()
+        with warnings_on_stderr():
+            app(prog_name="ppidm")
     except PpidmError as error:
-        typer.secho(f"ppidm: {error}", fg="red", err=True)
+        print_error(str(error))
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        typer.echo("ppidm: interrupted", err=True)
-        sys.exit(130)
+    except OSError as error:  # no space left, permission denied: nothing of ours, and no reason for a traceback
+        print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(InputError.exit_status)
 
 
-def _version(value: bool) -> None:  # noqa: FBT001
+def _setting(name: str, help_text: str) -> Any:  # noqa: ANN401
+    """An option that the environment variable PPIDM_`name` sets too."""
+    return typer.Option(envvar=f"PPIDM_{name}", help=help_text)
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001
     if value:
         typer.echo(f"ppidm {ppidm.__version__}")
         raise typer.Exit
@@ -47,35 +53,57 @@ def _version(value: bool) -> None:  # noqa: FBT001
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Private image generation with Stable Diffusion on rented servers that nobody has to trust.
 
-    [bold]1.[/] [cyan]ppidm export models/default package[/]  makes one package for a client and its servers.
-    [bold]2.[/] [cyan]ppidm serve package/server-0 --listen 127.0.0.1:8001[/]  on each server, by different operators.
-    [bold]3.[/] [cyan]ppidm generate package/client "red apple, 3d style" --evaluator 127.0.0.1:8001 --dealer 127.0.0.1:8002[/]
+    [bold]1.[/] One package for a client and its servers:
+       [cyan]ppidm export models/default package[/]
+    [bold]2.[/] On two servers of different operators (or in two terminals):
+       [cyan]ppidm serve package/server-0 --listen 127.0.0.1:8001[/]
+       [cyan]ppidm serve package/server-1 --listen 127.0.0.1:8002[/]
+    [bold]3.[/] On your own machine:
+       [cyan]ppidm generate package/client "red apple, 3d style"
+           --evaluator 127.0.0.1:8001 --dealer 127.0.0.1:8002[/]
     """
 
 
 @app.command(epilog=EPILOG)
 def export(
     model: Annotated[str, typer.Argument(help="Pipeline folder in diffusers' layout, or hub id.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write: OUT/client, OUT/check, OUT/server-0, ...")],
-    servers: Annotated[int, typer.Option(envvar="PPIDM_SERVERS", help="Server directories; all are full copies.")] = 2,
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    *,
+    servers: Annotated[int, _setting("SERVERS", "Server directories; all are full copies.")] = 2,
     offload: Annotated[
-        Literal["all", "conv"], typer.Option(envvar="PPIDM_OFFLOAD", help="Which linear layers of the U-Net servers run.")
+        Literal["all", "conv"],
+        _setting("OFFLOAD", "Linear layers of the U-Net that servers run: all, or convolutions."),
     ] = "all",
-    retrace: Annotated[bool, typer.Option("--retrace", envvar="PPIDM_RETRACE", help="Trace even if model.onnx is there.")] = False,
-    force: Annotated[bool, typer.Option("--force", envvar="PPIDM_FORCE", help="Replace OUT if it is a package.")] = False,
+    retrace: Annotated[
+        bool, typer.Option("--retrace", envvar="PPIDM_RETRACE", help="Trace even if model.onnx is there.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", envvar="PPIDM_FORCE", help="Replace OUT if it is a package.")
+    ] = False,
 ) -> None:
     """Partition a Stable Diffusion pipeline into a client package and server packages.
 
-    Needs the extra `partition`; tracing a folder that has no model.onnx yet needs the extra `export` (torch, diffusers).
-    OUT/check is secret and personal: it holds the vectors by which a wrong answer is caught.
+    [cyan]ppidm export models/default package[/]
+
+    Writes OUT/client (for users), OUT/server-0, OUT/server-1, ... (one per
+    operator), and OUT/check: secret and personal, the vectors by which a wrong
+    answer is caught. All or nothing; ends with a comparison.
+
+    Needs the extra `partition`; a folder that is not traced yet is traced first,
+    which needs the extra `export`.
     """
     package = _import("ppidm.export.package", "partition")
     choice = _import("ppidm.export.offload", "partition").OffloadChoice(offload)
-    settings = package.ExportSettings(model, out, servers, choice, retrace, force)
+    settings = package.ExportSettings(
+        model=model, out=out, servers=servers, offload=choice, retrace=retrace, force=force
+    )
     with stage_progress() as report:
         result = package.export_package(settings, report)
     typer.echo(
@@ -87,63 +115,103 @@ def export(
 @app.command(epilog=EPILOG)
 def serve(
     directory: Annotated[Path, typer.Argument(help="OUT/server-<i> of `ppidm export`.")],
-    listen: Annotated[str, typer.Option(envvar="PPIDM_LISTEN", help="HOST:PORT; port 0 picks one.")] = "127.0.0.1:8001",
-    threads: Annotated[int, typer.Option(envvar="PPIDM_THREADS", help="Threads per request; 0: one per core.")] = 0,
-    workers: Annotated[int, typer.Option(envvar="PPIDM_WORKERS", help="Requests computed at once.")] = 4,
+    *,
+    listen: Annotated[str, _setting("LISTEN", "HOST:PORT, loopback only; port 0 picks one.")] = "127.0.0.1:8001",
+    threads: Annotated[int, _setting("THREADS", "Threads per request; 0: one per core.")] = 0,
+    workers: Annotated[int, _setting("WORKERS", "Requests computed at once.")] = 4,
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        typer.Option(envvar="PPIDM_LOG_LEVEL", help="debug: every request, never its content."),
+        Literal["debug", "info", "warning", "error"], _setting("LOG_LEVEL", "debug: every request, never its content.")
     ] = "info",
 ) -> None:
     """Serve the slices of a package over the Open Inference Protocol (KServe v2, gRPC).
 
-    Prints `listening on HOST:PORT` when ready; logs go to stderr. A server has no fixed role: each request makes it an
-    evaluator (masked activations) or a dealer (a seed). Ends gracefully on SIGTERM and Ctrl-C.
+    [cyan]ppidm serve package/server-0 --listen 127.0.0.1:8001[/]
+
+    Prints `listening on HOST:PORT` when ready; logs go to stderr. A server has no
+    fixed role: each request makes it an evaluator (masked activations) or a
+    dealer (a seed). On SIGTERM and Ctrl-C it finishes what it has begun.
+
+    Needs the extra `server`.
     """
     server = _import("ppidm.runtime.server", "server")
     address = _import("ppidm.protocol.address", "server").parse_address(listen)
-    server.serve(server.ServeSettings(directory, address, threads, workers, log_level))
+    server.serve(
+        server.ServeSettings(directory=directory, listen=address, threads=threads, workers=workers, log_level=log_level)
+    )
 
 
 @app.command(epilog=EPILOG)
 def generate(
     package: Annotated[Path, typer.Argument(help="OUT/client of `ppidm export`.")],
     prompt: Annotated[str, typer.Argument(help="What to draw. Never leaves this machine.")],
-    evaluator: Annotated[str, typer.Option(envvar="PPIDM_EVALUATOR", help="HOST:PORT of the server that gets masked activations.")],
+    *,
+    evaluator: Annotated[str, _setting("EVALUATOR", "HOST:PORT of the server that gets masked activations.")],
     dealer: Annotated[
         list[str],
-        typer.Option(envvar="PPIDM_DEALER", help="HOST:PORT of a server that gets seeds, of another operator. Repeatable."),
+        _setting(
+            "DEALER",
+            "HOST:PORT of a server that gets seeds, of another operator. Repeatable; in the variable, by spaces.",
+        ),
     ],
-    negative_prompt: Annotated[Optional[str], typer.Option(envvar="PPIDM_NEGATIVE_PROMPT", help="What to keep away from.")] = None,  # noqa: UP045
-    num_inference_steps: Annotated[int, typer.Option(envvar="PPIDM_NUM_INFERENCE_STEPS", help="Steps of the scheduler.")] = 50,
-    guidance_scale: Annotated[float, typer.Option(envvar="PPIDM_GUIDANCE_SCALE", help="1 turns guidance off: half the work.")] = 7.5,
-    num_images_per_prompt: Annotated[int, typer.Option(envvar="PPIDM_NUM_IMAGES_PER_PROMPT", help="Pictures.")] = 1,
+    negative_prompt: Annotated[str | None, _setting("NEGATIVE_PROMPT", "What to keep away from.")] = None,
+    num_inference_steps: Annotated[int, _setting("NUM_INFERENCE_STEPS", "Steps of the scheduler.")] = 50,
+    guidance_scale: Annotated[float, _setting("GUIDANCE_SCALE", "1 or less turns guidance off: half the work.")] = 7.5,
+    num_images_per_prompt: Annotated[int, _setting("NUM_IMAGES_PER_PROMPT", "Pictures.")] = 1,
     scheduler: Annotated[
-        Optional[str], typer.Option(envvar="PPIDM_SCHEDULER", help="diffusers' class name, such as EulerDiscreteScheduler.")  # noqa: UP045
+        str | None,
+        _setting("SCHEDULER", "diffusers' class name, such as EulerDiscreteScheduler; the model's own by default."),
     ] = None,
-    seed: Annotated[Optional[int], typer.Option(envvar="PPIDM_SEED", help="Of the initial noise (numpy's); never of a mask.")] = None,  # noqa: UP045
+    seed: Annotated[
+        int | None, _setting("SEED", "Of the noise: numpy's, so never the picture of torch's. Never of a mask.")
+    ] = None,
     latents: Annotated[
-        Optional[Path], typer.Option(envvar="PPIDM_LATENTS", help="Initial noise: .npy, float32, (N, C, h, w), unscaled.")  # noqa: UP045
+        Path | None, _setting("LATENTS", "Initial noise instead: .npy, float32, (N, C, h, w), before scaling.")
     ] = None,
-    height: Annotated[Optional[int], typer.Option(envvar="PPIDM_HEIGHT", help="Pixels; the model's own by default.")] = None,  # noqa: UP045
-    width: Annotated[Optional[int], typer.Option(envvar="PPIDM_WIDTH", help="Pixels; the model's own by default.")] = None,  # noqa: UP045
-    output: Annotated[Path, typer.Option(envvar="PPIDM_OUTPUT", help="PNG; of several, NAME-0.png, NAME-1.png, ...")] = Path("picture.png"),
-    report: Annotated[Optional[Path], typer.Option(envvar="PPIDM_REPORT", help="JSON: offloaded share, bytes, seconds.")] = None,  # noqa: UP045
-    check: Annotated[Optional[Path], typer.Option(envvar="PPIDM_CHECK", help="Check vectors; PACKAGE/../check by default.")] = None,  # noqa: UP045
-    verify: Annotated[
-        Literal["on", "off"], typer.Option(envvar="PPIDM_VERIFY", help="Check every answer; off is for measurements.")
-    ] = "on",
-    timeout: Annotated[float, typer.Option(envvar="PPIDM_TIMEOUT", help="Seconds that one request may take.")] = 60.0,
+    height: Annotated[int | None, _setting("HEIGHT", "Pixels; the model's own by default.")] = None,
+    width: Annotated[int | None, _setting("WIDTH", "Pixels; the model's own by default.")] = None,
+    output: Annotated[
+        Path, _setting("OUTPUT", "PNG, without metadata; of several pictures, NAME-0.png, NAME-1.png, ...")
+    ] = Path("picture.png"),
+    report: Annotated[
+        Path | None, _setting("REPORT", "JSON to write: offloaded share, bytes, rounds, seconds.")
+    ] = None,
+    check: Annotated[
+        Path | None, _setting("CHECK", "Your check vectors, OUT/check; PACKAGE/../check by default.")
+    ] = None,
+    verify: Annotated[Literal["on", "off"], _setting("VERIFY", "Check every answer; off is for measurements.")] = "on",
+    timeout: Annotated[float, _setting("TIMEOUT", "Seconds that one request may take.")] = 60.0,
 ) -> None:
     """Draw a picture on servers that learn nothing of it.
 
-    Prompt, latents and picture stay here. Servers see sizes, the number of steps, guidance on or off, and timing.
+    [cyan]ppidm generate package/client "red apple, 3d style"
+        --evaluator 127.0.0.1:8001 --dealer 127.0.0.1:8002
+        --num-inference-steps 25 --guidance-scale 4 --output apple.png[/]
+
+    Prompt, latents and picture stay here. Servers see sizes, the number of steps,
+    guidance on or off, and timing. Evaluator and dealer must not collude: rent
+    them from different operators. A wrong answer ends the call.
     """
     command = _import("ppidm.client.command", "")
     settings = command.GenerateSettings(
-        package, prompt, evaluator, tuple(dealer), negative_prompt, num_inference_steps, guidance_scale, num_images_per_prompt,
-        scheduler, seed, latents, height, width, output, report, check, verify == "on", timeout,
-    )  # fmt: skip
+        package=package,
+        prompt=prompt,
+        evaluator=evaluator,
+        dealers=tuple(dealer),
+        negative_prompt=negative_prompt,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        num_images_per_prompt=num_images_per_prompt,
+        scheduler=scheduler,
+        seed=seed,
+        latents=latents,
+        height=height,
+        width=width,
+        output=output,
+        report=report,
+        check=check,
+        verify=verify == "on",
+        timeout=timeout,
+    )
     with step_progress("drawing") as report_step:
         paths = command.generate(settings, report_step)
     for path in paths:
@@ -152,7 +220,14 @@ def generate(
 
 @app.command(epilog=EPILOG)
 def inspect(directory: Annotated[Path, typer.Argument(help="OUT/client or OUT/server-<i>.")]) -> None:
-    """Print the partition: every slice with shape, FLOPs, bytes, ring and the bound on its sums."""
+    """Print the partition: every slice with shape, FLOPs, bytes, ring and the bound on its sums.
+
+    [cyan]ppidm inspect package/server-0[/]
+
+    One line per slice, at the model's own picture size: what a client sends to
+    the evaluator and gets from each server for one evaluation; and the largest
+    sum of a product as a share of 2^24, up to which float32 is exact.
+    """
     _import("ppidm.inspection", "").print_partition(directory)
 
 

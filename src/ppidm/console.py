@@ -1,7 +1,8 @@
-"""Progress on the screen: on stderr, and only if that is a terminal."""
+"""Beside results, on stderr: errors, warnings, and progress if that is a terminal."""
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,22 +12,46 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.progress import TaskID
 
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+def print_error(message: str) -> None:
+    """One line on stderr, red on a terminal."""
+    _print_line(f"ppidm: {message}", "red")
+
+
+@contextmanager
+def warnings_on_stderr() -> Iterator[None]:
+    """Within the block, a Python warning is one line for a user, not a place in our code. Not thread-safe."""
+    before = warnings.showwarning
+    warnings.showwarning = _show_warning
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+
+
+def _show_warning(message: Warning | str, *_where: object, **_how: object) -> None:
+    _print_line(f"ppidm: warning: {message}", "yellow")
+
+
+def _print_line(text: str, style: str) -> None:
+    """`text` may quote a hostile file: markup in it stays text."""
+    Console(stderr=True).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yields a function (stage, steps done, steps in all): one bar per stage."""
+    """Yields a function (stage, steps done, steps in all): one bar per stage, complete when the next one begins."""
     with _progress() as progress:
-        tasks: dict[str, object] = {}
+        tasks: dict[str, TaskID] = {}
 
         def report(stage: str, done: int, total: int) -> None:
-            task = tasks.setdefault(stage, progress.add_task(stage, total=total) if stage not in tasks else None)
-            progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
+            if stage not in tasks:
+                for task in progress.tasks:
+                    progress.update(task.id, completed=task.total)
+                tasks[stage] = progress.add_task(stage)
+            progress.update(tasks[stage], completed=done, total=total)
 
         yield report
 
@@ -36,3 +61,9 @@ def step_progress(description: str) -> Iterator[Callable[[int, int], None]]:
     """Yields a function (steps done, steps in all) that moves one bar."""
     with stage_progress() as report:
         yield lambda done, total: report(description, done, total)
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

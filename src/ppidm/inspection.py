@@ -29,12 +29,12 @@ def print_partition(directory: Path) -> None:
     """
     kind = manifest_kind(directory)
     if kind not in _KINDS:
-        raise PackageError(f"{directory}: a {kind} directory; expected a client or server directory")
+        raise PackageError(f"{directory}: a {ascii(kind)} directory; expected a client or server directory")
     manifest = load_manifest(directory, _KINDS[kind])
-    console = Console()
+    console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
-    console.print(f"{kind} directory of model {manifest.model!r}, package {manifest.package}", highlight=False)
+    console.print(f"{kind} directory of model {manifest.model!r}, package {manifest.package}")
     console.print(f"Z_2^{manifest.ring_bits}, weights of {manifest.weight_bits} bits, {len(manifest.slices)} slices")
     if isinstance(manifest, ClientManifest):
         for name, program in manifest.programs:

@@ -22,7 +22,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ppidm.export import component, external, samplers, tokenizer, torch_modules, trace
 from ppidm.protocol.errors import InputError, UnsupportedError
@@ -60,6 +60,8 @@ def write_text_encoder(folder):
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=TOKENS,
+        bos_token_id=vocabulary()[0][BEGIN],
+        eos_token_id=vocabulary()[0][END],
     )
     CLIPTextModel(config).half().save_pretrained(folder)
     old = {f"text_model.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
@@ -76,6 +78,7 @@ def write_unet(folder):
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        mid_block_type=None,
         cross_attention_dim=DIM,
         attention_head_dim=4,
         norm_num_groups=8,
@@ -324,7 +327,10 @@ def test_nan_is_a_difference(untraced, traced):
 def test_bfloat16_weights(copy):
     folder = copy / "text_encoder"
     (file,) = external.weight_files(folder)
-    save_file({name: value.bfloat16() if value.is_floating_point() else value for name, value in load_file(file).items()}, file)
+    save_file(
+        {name: value.bfloat16() if value.is_floating_point() else value for name, value in load_file(file).items()},
+        file,
+    )
     error = component.write_onnx(component.load(folder, TOKENS), folder)
     assert error < 1e-5
     stored = ir.load(folder / "model.onnx").graph.initializers["text_model.final_layer_norm.bias"]
@@ -372,7 +378,9 @@ def cut(file, size):
 def test_damaged_weights_are_named(copy, name, damage):
     file = external.weight_files(copy / name)[-1]
     damage(file)
-    with pytest.raises(InputError, match=rf"{file.name} \({file.stat().st_size} bytes\) is truncated or no safetensors"):
+    with pytest.raises(
+        InputError, match=rf"{file.name} \({file.stat().st_size} bytes\) is truncated or no safetensors"
+    ):
         component.load(copy / name, TOKENS)
 
 
@@ -436,10 +444,13 @@ def test_a_unet_with_other_inputs_is_refused(setting, value, monkeypatch, tmp_pa
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        pytest.param(lambda model: shutil.rmtree(model), InputError, "model_index.json is not there", id="no folder"),
+        pytest.param(shutil.rmtree, InputError, "model_index.json is not there", id="no folder"),
         pytest.param(lambda model: (model / "model_index.json").write_text("{"), InputError, "JSON", id="no JSON"),
         pytest.param(
-            lambda model: (model / "vae" / "config.json").unlink(), InputError, r"vae.config\.json is not there", id="no VAE"
+            lambda model: (model / "vae" / "config.json").unlink(),
+            InputError,
+            r"vae.config\.json is not there",
+            id="no VAE",
         ),
         pytest.param(
             lambda model: add_to_index(model, unet=["diffusers", "UNet3DConditionModel"]),
@@ -485,8 +496,6 @@ def test_tokenizer_reads_as_clip_does(traced):
 
 def test_a_vocabulary_of_two_tokens_is_refused(copy, monkeypatch):
     """What `CLIPTokenizer(vocab_file=...)` of transformers 5 makes without a word."""
-    from transformers import CLIPTokenizer
-
     folder = copy / "tokenizer"
     trap = CLIPTokenizer(vocab_file=str(folder / "vocab.json"), merges_file=str(folder / "merges.txt"))
     monkeypatch.setattr(tokenizer.CLIPTokenizerFast, "from_pretrained", lambda *_args, **_options: trap)
@@ -600,7 +609,9 @@ def test_download_takes_half_precision_and_only_what_is_read(hub):
         "vae/config.json",
         "vae/diffusion_pytorch_model.safetensors",
     ]
-    assert [file.name for file in external.weight_files(folder / "unet")] == ["diffusion_pytorch_model.fp16.safetensors"]
+    assert [file.name for file in external.weight_files(folder / "unet")] == [
+        "diffusion_pytorch_model.fp16.safetensors"
+    ]
 
 
 @pytest.mark.usefixtures("hub")
@@ -609,7 +620,9 @@ def test_failed_download_says_what_to_do(monkeypatch):
         raise OSError("no route to host\nand more")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    with pytest.raises(InputError, match=r"'owner/model' is not a folder, .*OSError: no route to host\)\. Check") as error:
+    with pytest.raises(
+        InputError, match=r"'owner/model' is not a folder, .*OSError: no route to host\)\. Check"
+    ) as error:
         trace.resolve_model("owner/model")
     assert "pass its folder" in str(error.value)
 

@@ -83,8 +83,8 @@ def test_a_flipped_top_bit_passes_half_of_the_time_modulo_2_to_the_32():
     """Why the check has 64 bits.
 
     The error is 2**31; times v it is 0 modulo 2**32 whenever v is even. 2,000 draws miss 1,000 +- 160 times but for a
-    probability of 1e-12 (7.2 standard deviations). With 64 bits it takes v = 0 modulo 2**33: none in 2,000 draws but for
-    a probability of 2.4e-7.
+    probability of 1e-12 (7.2 standard deviations). With 64 bits it takes v = 0 modulo 2**33: none in 2,000 draws but
+    for a probability of 2.4e-7.
     """
     case = random_case(LAYERS["product"])
     y = flipped(honest(case), 31, 4)

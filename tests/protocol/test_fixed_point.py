@@ -124,7 +124,7 @@ def test_the_ends_of_float32(value):
 @pytest.mark.parametrize("norm", [2.0**31, 1e300])
 def test_weights_that_leave_no_room_are_refused(norm):
     layer = Layer(name="heavy", kind="product", in_channels=4, out_channels=1, weight_norm=norm)
-    with pytest.raises(PackageError, match="heavy: weights of norm .* leave no room in 32 bits"):
+    with pytest.raises(PackageError, match=r"heavy: weights of norm .* leave no room in 32 bits"):
         largest_scale(Ring(32), [layer], np.ones((1, 4), np.float32), 1)
 
 

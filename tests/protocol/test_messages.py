@@ -68,6 +68,14 @@ def damaged(draw, good):
     return message
 
 
+def outcome(parse, *arguments):
+    """What `parse` returns, or the text of its InputError. Other exceptions come through."""
+    try:
+        return parse(*arguments)
+    except InputError as error:
+        return str(error)
+
+
 @every_layer
 @pytest.mark.parametrize("bits", [24, 32])
 def test_a_masked_request_round_trips(layer, bits):
@@ -111,10 +119,9 @@ def test_what_is_parsed_cannot_be_written_to():
 @settings(max_examples=300)
 @given(message=st.lists(tensors, max_size=4))
 def test_from_any_tensors_only_input_errors_come_out(message):
-    for parse in (lambda: parse_request(message, [LAYER], RING), lambda: parse_answer(message, PAIR, (6, 5))):
-        with pytest.raises(InputError) as error:  # nothing of this is a message: 150 bytes are too few by chance
-            parse()
-        assert len(str(error.value)) < 1000
+    for error in (outcome(parse_request, message, [LAYER], RING), outcome(parse_answer, message, PAIR, (6, 5))):
+        assert isinstance(error, str)  # that all of this is a message by chance is out of the question
+        assert len(error) < 1000
 
 
 @settings(max_examples=300)
@@ -122,10 +129,9 @@ def test_from_any_tensors_only_input_errors_come_out(message):
 @pytest.mark.parametrize("good", [masked_request(DIGITS), seed_request(SEED, (6, 5))], ids=["masked", "seed"])
 def test_a_damaged_request_is_refused_or_still_a_request(good, data):
     message = data.draw(damaged(good))
-    try:
-        parsed = parse_request(message, PAIR, RING)
-    except InputError as error:
-        assert len(str(error)) < 1000
+    parsed = outcome(parse_request, message, PAIR, RING)
+    if isinstance(parsed, str):
+        assert len(parsed) < 1000
         return
     shape = parsed.digits.shape[1:] if isinstance(parsed, MaskedRequest) else parsed.shape
     assert len(shape) == 2
@@ -138,10 +144,9 @@ def test_a_damaged_request_is_refused_or_still_a_request(good, data):
 def test_a_damaged_answer_is_refused_or_still_an_answer(data):
     good = answer([np.ones((6, 3), np.int32), np.ones((6, 2), np.int32)])
     message = data.draw(damaged(good))
-    try:
-        parsed = parse_answer(message, PAIR, (6, 5))
-    except InputError as error:
-        assert len(str(error)) < 1000
+    parsed = outcome(parse_answer, message, PAIR, (6, 5))
+    if isinstance(parsed, str):
+        assert len(parsed) < 1000
         return
     assert [(elements.shape, elements.dtype) for elements in parsed] == [((6, 3), np.uint32), ((6, 2), np.uint32)]
 
@@ -174,8 +179,8 @@ def test_what_32_bytes_can_ask_for_is_bounded(shape):
 def test_what_32_bytes_can_make_of_outputs_is_bounded():
     wide = Layer(name="wide", kind="product", in_channels=1, out_channels=4096)
     check_sizes([wide], (MAX_ELEMENTS // 4096, 1))
-    with pytest.raises(InputError, match="wide: .* expected at most 134217728 elements"):
-        check_sizes([LAYERS["product"], wide][1:], (MAX_ELEMENTS // 4096 + 1, 1))
+    with pytest.raises(InputError, match=r"wide: .* expected at most 134217728 elements"):
+        check_sizes([wide], (MAX_ELEMENTS // 4096 + 1, 1))
 
 
 def test_a_shape_of_a_million_sizes_is_refused_in_a_few_words():

@@ -36,7 +36,9 @@ def smooth_activations(layer):
         np.linspace(0, 3, 16), np.linspace(0, 2, 16), rng.normal(size=layer.in_channels), indexing="ij"
     )
     for step in range(REQUESTS):
-        picture = np.sin(rows + channels) * np.cos(columns * channels) + 0.05 * step + 0.01 * rng.normal(size=rows.shape)
+        picture = (
+            np.sin(rows + channels) * np.cos(columns * channels) + 0.05 * step + 0.01 * rng.normal(size=rows.shape)
+        )
         shape = (-1, layer.in_channels) if layer.kind == "product" else (1, 16, 16, layer.in_channels)
         yield picture.reshape(shape).astype(np.float32)
 

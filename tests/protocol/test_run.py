@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from linear_cases import LAYERS, apply_exactly, cases, random_case
 
 from ppidm.protocol.check import draw_check
-from ppidm.protocol.errors import CheckError, InputError
+from ppidm.protocol.errors import CheckError, InputError, MaskReuseError
 from ppidm.protocol.fixed_point import encode, largest_scale
 from ppidm.protocol.linear import Layer
+from ppidm.protocol.masks import Mask
 from ppidm.protocol.messages import Tensor
 from ppidm.protocol.prg import Seed
 from ppidm.protocol.ring import Ring
@@ -94,20 +95,17 @@ def test_two_runs_share_nothing():
             assert tensor.name == "shape" or tensor.content != twin.content
 
 
-@dealers
-@pytest.mark.parametrize("liar", range(4))
-def test_one_flipped_bit_of_any_server_is_caught(seeds, liar):
-    if liar > len(seeds):
-        pytest.skip("no such server")
+@pytest.mark.parametrize(("count", "liar"), [(count, liar) for count in (1, 2, 3) for liar in range(count + 1)])
+def test_one_flipped_bit_of_any_server_is_caught(count, liar):
     case = random_case(LAYERS["convolution"])
-    checks, _, transcript = played(case, seeds)
+    checks, _, transcript = played(case, SEEDS[:count])
     (tensor,) = transcript.answers[liar]
     for bit in (0, 7, 8 * len(tensor.content) - 1):
         wrong = bytearray(tensor.content)
         wrong[bit // 8] ^= 1 << bit % 8
         answers = list(transcript.answers)
         answers[liar] = [replace(tensor, content=bytes(wrong))]
-        with pytest.raises(CheckError, match=f"convolution: 1 rows of the sum of {len(seeds) + 1} answers are wrong"):
+        with pytest.raises(CheckError, match=f"convolution: 1 rows of the sum of {count + 1} answers are wrong"):
             open_answers(RING, [case.layer], checks, case.x, answers)
 
 
@@ -135,9 +133,33 @@ def test_a_malformed_answer_is_the_peers_input_error():
     case = random_case(LAYERS["product"])
     checks, _, transcript = played(case, SEEDS[:1])
     (tensor,) = transcript.answers[1]
+    cut = replace(tensor, content=tensor.content[:-1])
     with pytest.raises(InputError, match="71 bytes"):
-        cut = replace(tensor, content=tensor.content[:-1])
         open_answers(RING, [case.layer], checks, case.x, [transcript.answers[0], [cut]])
+
+
+def test_a_mask_asks_once():
+    case = random_case(LAYERS["product"])
+    mask = Mask.fresh(RING, case.x.shape, 2)
+    assert len(ask(RING, case.x, mask).requests) == 3
+    with pytest.raises(MaskReuseError, match="draw a fresh one"):
+        ask(RING, case.x, mask)
+
+
+def test_without_checks_a_lie_passes():
+    case = random_case(LAYERS["product"])
+    _, (truth,), transcript = played(case, SEEDS[:1])
+    lie = [transcript.answers[0], transcript.answers[0]]
+    (opened,) = open_answers(RING, [case.layer], None, case.x, lie)
+    assert opened.shape == truth.shape
+    assert not np.array_equal(opened, truth)
+
+
+def test_a_missing_check_is_no_pass():
+    case = random_case(LAYERS["product"])
+    _, _, transcript = played(case, SEEDS[:1])
+    with pytest.raises(ValueError, match="zip"):
+        open_answers(RING, [case.layer], [], case.x, transcript.answers)
 
 
 def test_a_server_refuses_what_is_no_request():
@@ -146,11 +168,12 @@ def test_a_server_refuses_what_is_no_request():
         serve(RING, [case.layer], [case.weights], [Tensor("x", "FP32", (1,), bytes(4))])
 
 
-def test_masked_and_plain_answers_are_those_of_one_function():
-    """A server cannot tell its role from the arithmetic: the share of a dealer, sent as digits, gets the same answer."""
+def test_both_roles_compute_the_same_function():
+    """The digits that an evaluator gets for zeros are -r; its answer and the dealer's cancel."""
     case = random_case(LAYERS["grouped"])
-    _, dealer_request = ask(RING, case.x, SEEDS[:1]).requests
-    pretended = ask(RING, np.zeros_like(case.x), SEEDS[:1]).requests[0]  # digits of -r
+    shape = case.x.shape
+    _, dealer_request = ask(RING, case.x, Mask(RING, shape, SEEDS[:1])).requests
+    pretended = ask(RING, np.zeros_like(case.x), Mask(RING, shape, SEEDS[:1])).requests[0]  # digits of -r
     own, other = (serve(RING, [case.layer], [case.weights], request)[0] for request in (dealer_request, pretended))
     total = np.frombuffer(own.content, np.uint32) + np.frombuffer(other.content, np.uint32)
     assert not total.any()

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -167,3 +169,26 @@ def test_only_one_line_on_standard_output(start_server, package, ask):
         ask(server, "mid.qk", requests_for(package, "mid.qk")["dealer"])
         server.stop()
         assert server.process.stdout.read() == ""
+
+
+RACE = """
+import os, random, signal, threading
+from ppidm.runtime.server import _stop_signals
+def stop_soon(ready):
+    ready.wait()
+    for _ in range(random.randrange(60)):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+for _ in range(3000):
+    with _stop_signals() as wait_for_stop:
+        ready = threading.Event()
+        thread = threading.Thread(target=stop_soon, args=[ready])
+        thread.start()
+        ready.set()
+        wait_for_stop()
+        thread.join()
+"""
+
+
+def test_no_signal_is_missed():
+    subprocess.run([sys.executable, "-c", RACE], check=True, timeout=60)

@@ -1,0 +1,50 @@
+# demo, test and the rest install what they need into .venv. Python 3.11 or later and a package index are enough.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help demo test check fidelity bench vectors clean
+
+help:
+	@echo "make demo      partition the shipped model, start two servers, draw a picture into demo/ (no torch needed)"
+	@echo "make test      all tests, against diffusers as the oracle"
+	@echo "make check     ruff and mypy"
+	@echo "make fidelity  20 prompts x 3 schedulers against diffusers in float32; about 20 minutes on 2 cores"
+	@echo "make bench     seconds and bytes of a private picture and of the same picture computed locally"
+	@echo "make vectors   regenerate tests/vectors"
+
+demo: .venv/demo.stamp
+	$(BIN)/python tools/demo.py
+
+test: .venv/test.stamp
+	$(BIN)/pytest -m "not slow"
+
+check: .venv/test.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+fidelity: .venv/test.stamp
+	$(BIN)/python tools/fidelity.py
+
+bench: .venv/test.stamp
+	$(BIN)/python tools/bench.py
+
+vectors: .venv/test.stamp
+	$(BIN)/python tools/make_vectors.py
+
+clean:
+	rm -rf .venv demo build dist
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo.stamp: pyproject.toml | .venv/bin/python
+	$(PIP) --editable '.[partition,server]'
+	touch $@
+
+.venv/test.stamp: pyproject.toml | .venv/bin/python
+	$(PIP) '$(TORCH)'
+	$(PIP) --editable '.[export,server,test]'
+	touch $@ .venv/demo.stamp

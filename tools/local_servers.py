@@ -1,0 +1,36 @@
+"""Servers of a package as processes of this machine, for the demo and the benchmarks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+READY = "listening on "
+
+
+@contextmanager
+def local_servers(package: Path, count: int = 2) -> Iterator[list[str]]:
+    """`ppidm serve` for the first `count` server directories of `package`; yields their addresses."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(_server(package / f"server-{index}")) for index in range(count)]
+
+
+@contextmanager
+def _server(directory: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "ppidm", "serve", str(directory), "--listen", "127.0.0.1:0", "--log-level", "warning"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.startswith(READY):
+            raise SystemExit(f"{directory}: the server ended with status {process.wait()}; its message is above")
+        try:
+            yield line.removeprefix(READY).strip()
+        finally:
+            process.terminate()
+            process.wait()
