@@ -1,0 +1,82 @@
+"""`ppidm check-keys`: fresh check vectors for one user, from the public quantised weights of a server directory.
+
+Who makes a client package for others must not know their vectors. One pass over the slices, one slice in memory at a time.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from ppidm.protocol.check import draw_check
+from ppidm.protocol.check_file import VECTORS, write_checks
+from ppidm.protocol.errors import InputError, PackageError
+from ppidm.protocol.manifest import CheckManifest, ServerManifest, digests_of, load_manifest, write_manifest
+
+if TYPE_CHECKING:
+    from ppidm.protocol.linear import Layer
+    from ppidm.protocol.ring import Integers
+
+Progress = Callable[[str, int, int], None]
+
+
+def draw_check_keys(server: Path, out: Path, *, force: bool = False, progress: Progress | None = None) -> int:
+    """Draw vectors for every slice of `server` and write them to the folder `out`.
+
+    Returns:
+        The number of slices.
+
+    Raises:
+        InputError: `out` exists and `force` is off.
+        PackageError: `server` is no server directory, or a slice of it cannot be read.
+    """
+    if out.exists() and not force:
+        raise InputError(f"{out} exists; give another folder, or --force to replace it")
+    manifest = load_manifest(server, ServerManifest)
+    checks = {}
+    for done, subgraph in enumerate(manifest.slices):
+        if progress is not None:
+            progress("drawing check vectors", done, len(manifest.slices))
+        weights = weights_from_slice(server / subgraph.file, subgraph.layers)
+        checks[subgraph.name] = [draw_check(layer, w) for layer, w in zip(subgraph.layers, weights, strict=True)]
+    staging = Path(mkdtemp(prefix=f".{out.name}-", dir=out.absolute().parent))
+    try:
+        write_checks(staging / VECTORS, checks)
+        common = manifest.model_dump(exclude={"kind", "files"})
+        write_manifest(staging, CheckManifest(**common, files=digests_of(staging)))
+        if out.exists():
+            shutil.rmtree(out)
+        staging.rename(out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return len(checks)
+
+
+def weights_from_slice(path: Path, layers: tuple[Layer, ...]) -> list[Integers]:
+    """The integers of every layer of a slice: (C_out, C_in / groups, kernel height, kernel width).
+
+    Raises:
+        PackageError: not a slice of `ppidm export`.
+    """
+    try:
+        stored = {str(name): value.const_value for name, value in ir.load(path).graph.initializers.items()}
+        return [_weights(stored, index, layer) for index, layer in enumerate(layers)]
+    except Exception as error:
+        raise PackageError(f"{path}: no weights of a slice in it ({error}); copy or export the package again") from error
+
+
+def _weights(stored: dict[str, ir.TensorProtocol | None], index: int, layer: Layer) -> Integers:
+    parts = [np.asarray(stored[f"weights_{index}_{part}"].numpy()) for part in range(layer.parts)]  # type: ignore[union-attr]
+    if layer.kind == "product":
+        parts = [part.T[:, :, None, None] for part in parts]
+    weights = np.concatenate(parts, axis=1).astype(np.int64)
+    expected = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel)
+    if weights.shape != expected:
+        raise PackageError(f"{layer.name}: weights of shape {weights.shape}; expected {expected}")
+    return weights
