@@ -39,22 +39,33 @@ def parse_address(text: str) -> Address:
     return Address(match["bracketed"] or match["plain"], int(match["port"]))
 
 
-def loopback_address(address: Address) -> Address:
-    """The numeric form of `address`, IPv4 first where a name has both.
+def is_loopback(address: Address) -> bool:
+    """Whether `address` resolves to this machine's loopback interface only.
 
     Raises:
-        InputError: it does not resolve, or not to this machine's loopback interface only.
+        InputError: it does not resolve.
+    """
+    return all(ipaddress.ip_address(host).is_loopback for host in _resolve(address))
+
+
+def loopback_address(address: Address, advice: str) -> Address:
+    """The numeric form of a loopback address, IPv4 first where a name has both.
+
+    Args:
+        address: any.
+        advice: what makes other addresses possible.
+
+    Raises:
+        InputError: it does not resolve, or is not on this machine's loopback interface only.
 
     Security:
         Who sees the masked traffic of the evaluator *and* of all dealers can read the activations.
     """
     hosts = _resolve(address)
-    outside = [host for host in hosts if not ipaddress.ip_address(host).is_loopback]
-    if outside:
+    if not is_loopback(address):
         raise InputError(
-            f"address {address} is {', '.join(outside)}; expected a loopback address. This version has no TLS, and who "
-            "watches the masked traffic of all servers learns what colluding servers would. Use 127.0.0.1:"
-            f"{address.port}, and reach other machines through an encrypted tunnel (ssh -L, WireGuard)"
+            f"address {address} is {', '.join(hosts)}; without more protection expected a loopback address, since who watches "
+            f"the links of all servers learns what colluding servers would: {advice}"
         )
     return Address(min(hosts, key=lambda host: ":" in host), address.port)
 
