@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from threading import Lock
 from time import perf_counter
@@ -30,7 +30,7 @@ class Account:
         self._lock, self._servers = Lock(), servers
         self._start = perf_counter()
         self._traffic = [server.traffic for server in servers.all]
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
         self._flops: Counter[str] = Counter()
         self._rounds = self._evaluations = 0
 

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
+from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from ppidm.export.flops import count_flops
 from ppidm.export.graph import load_graph
 from ppidm.protocol.errors import InputError, UnsupportedError
 from ppidm.protocol.manifest import ImageConfig
+from ppidm.protocol.sampler_table import FILE as SAMPLERS
+from ppidm.protocol.sampler_table import load_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,8 +51,8 @@ def config_from_model(model: Path) -> ModelConfig:
         raise UnsupportedError(f"{model}: a {index.get('_class_name')}; expected a StableDiffusionPipeline")
     unet, vae = _json(model / "unet" / "config.json"), _json(model / "vae" / "config.json")
     tokenizer = _json(model / "tokenizer" / "tokenizer_config.json")
-    pad = tokenizer["pad_token"]
     try:
+        pad = tokenizer["pad_token"]
         return ModelConfig(
             image=_image(unet, vae),
             max_tokens=tokenizer["model_max_length"],
@@ -57,8 +60,11 @@ def config_from_model(model: Path) -> ModelConfig:
             pad_token=pad["content"] if isinstance(pad, dict) else pad,
             scheduler=_json(model / "scheduler" / "scheduler_config.json")["_class_name"],
         )
-    except KeyError as error:
-        raise InputError(f"{model}: the configuration has no {error}; expected diffusers' StableDiffusionPipeline") from error
+    except (KeyError, TypeError, ValidationError) as error:
+        problem = f"no {error}" if isinstance(error, KeyError) else f"what does not fit ({error})"
+        raise InputError(
+            f"{model}: the configuration has {problem}; expected that of diffusers' StableDiffusionPipeline"
+        ) from error
 
 
 def _image(unet: dict[str, Any], vae: dict[str, Any]) -> ImageConfig:
@@ -92,7 +98,17 @@ def copy_components(model: Path, client: Path, config: ModelConfig) -> None:
         count_flops(graph.graph)
         save_graph(graph, client / file)
     _tokenizer(model, config).save(str(client / "tokenizer.json"))
-    shutil.copyfile(model / "scheduler" / "samplers.npz", client / "samplers.npz")
+    _check_samplers(model / SAMPLERS, config.scheduler)
+    shutil.copyfile(model / SAMPLERS, client / SAMPLERS.name)
+
+
+def _check_samplers(path: Path, scheduler: str) -> None:
+    if not path.is_file():
+        raise InputError(f"{path} is not there; trace the pipeline again with --retrace")
+    try:
+        load_table(path, scheduler)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; trace the pipeline again with --retrace") from error
 
 
 def save_graph(model: ir.Model, path: Path) -> None:

@@ -124,13 +124,17 @@ def _require_free(settings: ExportSettings) -> None:
 
 def _move_into_place(staging: Path, out: Path) -> None:
     staging.chmod(0o755)
-    if out.exists():
-        old = Path(mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-        out.rename(old / "package")
+    if not out.exists():
         staging.rename(out)
-        shutil.rmtree(old)
-    else:
+        return
+    old = staging.with_name(f"{staging.name}-old")
+    out.rename(old)
+    try:
         staging.rename(out)
+    except BaseException:
+        old.rename(out)
+        raise
+    shutil.rmtree(old)
 
 
 @dataclass

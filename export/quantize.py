@@ -1,4 +1,4 @@
-"""Weights -> signed integers with one scale per output channel, and the proof that a float32 product of them is exact."""
+"""Weights -> signed integers, one scale per output channel; and the proof that float32 products of them are exact."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ EXACT_FLOAT32 = 2.0**24  # integers up to here are exact in float32
 STANDARD_DEVIATIONS = 12  # a Gaussian leaves them with probability 4e-33
 DIGIT_DEVIATION = (255 * 257 / 12) ** 0.5  # standard deviation of a uniform digit in [-128, 127]; its mean is -1/2
 MAX_PARTS = 64
+SMALLEST = 2.0**-100  # below it a channel counts as zeros: its scale would leave the normal numbers of float32
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,20 @@ def quantize_layer(
 ) -> QuantizedLayer:
     """Quantise symmetrically, per output channel, and bound the sums.
 
+    Args:
+        layer: the geometry.
+        weights: (C_out, C_in / groups, kernel height, kernel width).
+        bias: (C_out,); must be finite, and is passed on.
+        bits: of an integer, sign included; at most `WEIGHT_BITS`, which is what a slice stores exactly.
+
     Raises:
         UnsupportedError: weights that are not finite, or sums that no split makes exact.
     """
+    assert 1 < bits <= WEIGHT_BITS
     if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
-        raise UnsupportedError(f"{layer.name}: weights hold inf or nan; expected finite weights. Check the model's files")
+        raise UnsupportedError(f"{layer.name}: weights hold inf or nan; expected finite ones. Check the model's files")
     largest = np.abs(weights.reshape(len(weights), -1)).max(axis=1).astype(np.float64)
-    scales = (np.where(largest > 0, largest, 1.0) / (2 ** (bits - 1) - 1)).astype(np.float32)
+    scales = (np.where(largest >= SMALLEST, largest, 1.0) / (2 ** (bits - 1) - 1)).astype(np.float32)
     integers = np.rint(weights / scales[:, None, None, None].astype(np.float64)).astype(np.int64)
     parts, bound = split_for_exactness(layer, integers)
     norm = float(np.sqrt(np.square(integers).reshape(len(integers), -1).sum(axis=1).max()))
@@ -61,21 +69,31 @@ def quantize_layer(
 def split_for_exactness(layer: Layer, weights: Integers) -> tuple[int, float]:
     """Into how many parts C_in must be split so that every partial sum of a float32 product is exact.
 
-    Digits are uniform by construction (masked, or the mask itself), so the bound is statistical: twelve standard deviations
-    plus the mean of the digits, -1/2, times sum |w|. With sum |w| in place of |sum w| it covers every partial sum, in
-    whatever order an engine adds. The worst case, 128 sum |w|, would split about 50 times too often.
+    Digits are uniform by construction (masked, or the mask itself), so the bound is statistical: twelve standard
+    deviations plus the mean of the digits, -1/2, times sum |w|. With sum |w| in place of |sum w| it covers every
+    partial sum, in whatever order an engine adds. The worst case, 128 sum |w|, would split about 50 times too often.
 
     Returns:
-        The number of parts, and the bound of the largest of them.
+        The number of parts, the smallest that does, and the bound of the largest of them.
+
+    Raises:
+        UnsupportedError: one input channel alone is too much, or a group of a grouped convolution, which is not split.
     """
-    for parts in range(1, 1 + (min(MAX_PARTS, weights.shape[1]) if layer.groups == 1 else 1)):
-        bound = max(_bound(piece) for piece in np.array_split(weights, parts, axis=1))
+    per_channel = weights.reshape(*weights.shape[:2], -1).astype(np.float64)
+    squares, sums = np.square(per_channel).sum(axis=2), np.abs(per_channel).sum(axis=2)
+    most = min(MAX_PARTS, weights.shape[1]) if layer.groups == 1 else 1
+    for parts in range(1, 1 + most):
+        pieces = zip(np.array_split(squares, parts, axis=1), np.array_split(sums, parts, axis=1), strict=True)
+        bound = max(_bound(*piece) for piece in pieces)
         if bound < EXACT_FLOAT32:
             return parts, bound
-    raise UnsupportedError(f"{layer.name}: no split of {layer.in_channels} input channels keeps float32 sums exact")
+    raise UnsupportedError(
+        f"{layer.name}: {layer.in_channels} input channels in {layer.groups} groups, kernel {layer.kernel}: sums of up "
+        f"to {bound:.3g} in {most} parts; expected less than 2**24. Float32 would not be exact for this layer"
+    )
 
 
-def _bound(weights: Integers) -> float:
-    rows = weights.reshape(len(weights), -1).astype(np.float64)
-    deviation = DIGIT_DEVIATION * np.sqrt(np.square(rows).sum(axis=1))
-    return float((STANDARD_DEVIATIONS * deviation + np.abs(rows).sum(axis=1) / 2).max())
+def _bound(squares: NDArray[np.float64], sums: NDArray[np.float64]) -> float:
+    """Of a piece; both arguments are (C_out, input channels of the piece)."""
+    deviation = DIGIT_DEVIATION * np.sqrt(squares.sum(axis=1))
+    return float((STANDARD_DEVIATIONS * deviation + sums.sum(axis=1) / 2).max())

@@ -31,10 +31,11 @@ _TO_FIRST, _TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 def slice_from_layers(name: str, layers: Sequence[QuantizedLayer], ring: Ring) -> ir.Model:
     """The ONNX model of a slice: one input `masked`, one output `answer_<i>` per layer, all channels last."""
     build = _Builder(ring)
-    masked, centred = build.input(layers[0].layer)
-    outputs = [build.layer(index, quantized, centred) for index, quantized in enumerate(layers)]
+    masked, digits = build.input(layers[0].layer)
+    outputs = [build.layer(index, quantized, digits) for index, quantized in enumerate(layers)]
+    tape = build.tape
     graph = ir.Graph(
-        [masked], outputs, nodes=build.tape.nodes, initializers=build.tape.initializers, name=name, opset_imports={"": OPSET}
+        [masked], outputs, nodes=tape.nodes, initializers=tape.initializers, name=name, opset_imports={"": OPSET}
     )
     return ir.Model(graph, ir_version=10, producer_name="ppidm")
 
@@ -43,14 +44,15 @@ class _Builder:
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
         self.tape = Tape()
+        self.constants: dict[str, ir.Value] = {}
 
     def op(self, kind: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:  # noqa: ANN401
         return self.tape.op(kind, inputs, attributes or None)
 
     def constant(self, name: str, array: Any) -> ir.Value:  # noqa: ANN401
-        if name in {value.name for value in self.tape.initializers}:
-            return next(value for value in self.tape.initializers if value.name == name)
-        return self.tape.initializer(ir.tensor(np.asarray(array), name=name))
+        if name not in self.constants:
+            self.constants[name] = self.tape.initializer(ir.tensor(np.asarray(array), name=name))
+        return self.constants[name]
 
     def input(self, layer: Layer) -> tuple[ir.Value, ir.Value]:
         """The graph's input, and its digits: float32, (limbs, rows, C) or (limbs * N, C, H, W)."""
@@ -60,18 +62,21 @@ class _Builder:
         planes = masked
         if layer.kind == "convolution":
             inner = self.op("Shape", masked, start=2)
-            target = self.op("Concat", self.constant("any", np.array([-1])), inner, axis=0)
+            target = self.op("Concat", self.constant("any", np.array([-1], np.int64)), inner, axis=0)
             planes = self.op("Transpose", self.op("Reshape", masked, target), perm=_TO_FIRST)
         centre = self.constant("digit_centre", np.float32(DIGIT_CENTRE))
         return masked, self.op("Sub", self.op("Cast", planes, to=ir.DataType.FLOAT), centre)
 
     def layer(self, index: int, quantized: QuantizedLayer, digits: ir.Value) -> ir.Value:
         layer = quantized.layer
-        weights = np.array_split(quantized.weights.astype(np.float16), layer.parts, axis=1)
+        weights = quantized.weights.astype(np.float16)
+        assert np.array_equal(weights, quantized.weights)
+        pieces = np.array_split(weights, layer.parts, axis=1)
         total = None
-        for part, (piece, plane) in enumerate(zip(weights, self.split_channels(layer, digits, weights), strict=True)):
-            operand = self.op("Cast", self.constant(f"weights_{index}_{part}", _operand(layer, piece)), to=ir.DataType.FLOAT)
-            result = self.op("Cast", self.product(layer, plane, operand), to=ir.DataType.INT32)
+        for part, (piece, plane) in enumerate(zip(pieces, self.split_channels(layer, digits, pieces), strict=True)):
+            stored = self.constant(f"weights_{index}_{part}", _operand(layer, piece))
+            sums = self.product(layer, plane, self.op("Cast", stored, to=ir.DataType.FLOAT))
+            result = self.op("Cast", sums, to=ir.DataType.INT32)
             total = result if total is None else self.op("Add", total, result)
         assert total is not None
         return self.recombine(index, layer, total if layer.kind == "product" else self.channels_last(total))
@@ -79,22 +84,20 @@ class _Builder:
     def split_channels(self, layer: Layer, digits: ir.Value, pieces: Sequence[Any]) -> list[ir.Value]:
         if layer.parts == 1:
             return [digits]
-        axis = self.constant("channel_axis", np.array([-1 if layer.kind == "product" else 1]))
+        axis = self.constant("channel_axis", np.array([-1 if layer.kind == "product" else 1], np.int64))
         ends = np.cumsum([0, *(piece.shape[1] for piece in pieces)])
-        bounds = [self.constant(f"channel_{end}", np.array([end])) for end in ends]
+        bounds = [self.constant(f"channel_{end}", np.array([end], np.int64)) for end in ends]
         return [self.op("Slice", digits, start, end, axis) for start, end in pairwise(bounds)]
 
     def product(self, layer: Layer, digits: ir.Value, weights: ir.Value) -> ir.Value:
         if layer.kind == "product":
             return self.op("MatMul", digits, weights)
-        return self.op(
-            "Conv", digits, weights,
-            kernel_shape=layer.kernel, strides=layer.strides, pads=layer.pads, dilations=layer.dilations, group=layer.groups,
-        )  # fmt: skip
+        geometry = {"strides": layer.strides, "pads": layer.pads, "dilations": layer.dilations, "group": layer.groups}
+        return self.op("Conv", digits, weights, kernel_shape=layer.kernel, **geometry)
 
     def channels_last(self, planes: ir.Value) -> ir.Value:
         last = self.op("Transpose", planes, perm=_TO_LAST)
-        limbs = self.constant("limbs_any", np.array([self.ring.limbs, -1]))
+        limbs = self.constant("limbs_any", np.array([self.ring.limbs, -1], np.int64))
         return self.op("Reshape", last, self.op("Concat", limbs, self.op("Shape", last, start=1), axis=0))
 
     def recombine(self, index: int, layer: Layer, planes: ir.Value) -> ir.Value:

@@ -98,8 +98,12 @@ def _solved(dim: str, meaning: sympy.Expr) -> dict[str, sympy.Expr]:
     return {str(symbol): sympy.solve(expression - meaning, symbol)[0]}
 
 
-def _renamed(dim: object, traced: Mapping[str, sympy.Expr], back: Mapping[sympy.Symbol, sympy.Expr]) -> int | str:
-    return dim if isinstance(dim, int) else str(sympy.sympify(str(dim), locals=traced).factor().subs(back))
+def _renamed(
+    dim: int | ir.SymbolicDimProtocol, traced: Mapping[str, sympy.Expr], back: Mapping[sympy.Symbol, sympy.Expr]
+) -> int | str | None:
+    if isinstance(dim, int) or dim.value is None:
+        return dim if isinstance(dim, int) else None
+    return str(sympy.sympify(dim.value, locals=traced).factor().subs(back))  # evaluates text, but torch's own
 
 
 def simplify_reshapes(graph: ir.Graph) -> None:

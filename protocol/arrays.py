@@ -30,17 +30,21 @@ def read_arrays(path: Path, expected: Mapping[str, tuple[str, Shape]]) -> dict[s
         PackageError: the file is missing, truncated or corrupt, or holds anything else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if surplus := set(file.files) ^ set(expected):
-                raise PackageError(f"{path}: array {min(surplus)!a} is missing or unknown; export the package again")
-            arrays = {name: file[name] for name in expected}
-            for name, (dtype, shape) in expected.items():
-                if (arrays[name].dtype.str, arrays[name].shape) != (np.dtype(dtype).str, shape):
-                    got = f"{arrays[name].dtype}{arrays[name].shape}"
-                    raise PackageError(f"{path}: array {name!r} is {got}; expected {np.dtype(dtype)}{shape}")
+        return _read(path, expected)
     except PackageError:
         raise
     except Exception as error:  # hostile bytes: whatever a parser raises means the same
         problem = f"{type(error).__name__}: {error}"
         raise PackageError(f"{path}: cannot be read ({problem}); copy or export the package again") from error
+
+
+def _read(path: Path, expected: Mapping[str, tuple[str, Shape]]) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as source, np.load(source, allow_pickle=False) as file:
+        if surplus := set(file.files) ^ set(expected):
+            raise PackageError(f"{path}: array {min(surplus)!a} is missing or unknown; export the package again")
+        arrays = {name: file[name] for name in expected}
+    for name, (dtype, shape) in expected.items():
+        if (arrays[name].dtype.str, arrays[name].shape) != (np.dtype(dtype).str, shape):
+            got = f"{arrays[name].dtype}{arrays[name].shape}"
+            raise PackageError(f"{path}: array {name!r} is {got}; expected {np.dtype(dtype)}{shape}")
     return arrays

@@ -1,4 +1,4 @@
-"""The manifest of a package directory: what is in it, and the digest of every file (docs: PROTOCOL.md, section 6).
+"""The manifest of a package directory: what is in it, and the digest of every file (PROTOCOL.md, section 8).
 
 `OUT/client`, `OUT/check` and `OUT/server-<i>` each hold one `manifest.json`. `package` is one digest over all slices; a
 client refuses a server, and a check folder, whose `package` differs from its own.
@@ -254,9 +254,8 @@ def _parse(path: Path, kind: type[M]) -> M:
 
 def _verify_file(path: Path, expected: str) -> None:
     try:
-        if (
-            path.exists() and not path.is_file()
-        ):  # a pipe would never end; links are followed, as in Hugging Face's cache
+        # A pipe would never end. Links are followed: Hugging Face's cache consists of them, and the digest decides.
+        if path.exists() and not path.is_file():
             raise PackageError(f"{path}: not a file; {_AGAIN}")
         got = file_digest(path)
     except OSError as error:

@@ -51,6 +51,10 @@ def test_uniform_bytes_pass(shape):
         assert_uniform(content.tobytes())
 
 
+def test_there_are_never_more_bits_than_a_byte_has():
+    assert_uniform(os.urandom(9_000_000))  # enough pairs for 2**18 cells
+
+
 @pytest.mark.parametrize("bits", [16, 24, 32])
 def test_independent_messages_pass(bits):
     messages = [np.frombuffer(os.urandom(4 * 500), np.uint32) & np.uint32(2**bits - 1) for _ in range(20)]
@@ -94,6 +98,15 @@ def test_one_uneven_limb_of_four_is_noticed():
     content = np.frombuffer(os.urandom(4 * 1000), np.uint8).reshape(4, 1000).copy()
     content[2] &= 0x7F
     assert uniformity_p_value(content) < FALSE_ALARM
+
+
+def test_pairs_that_depend_on_each_other_are_noticed():
+    """Bit 7 of every second byte is bit 6 of the one before: bytes and differences are uniform, pairs are not."""
+    content = np.frombuffer(os.urandom(4000), np.uint8).reshape(-1, 2).copy()
+    content[:, 1] = (content[:, 1] & 0x7F) | ((content[:, 0] & 0x40) << 1)
+    assert uniformity_p_value(content.tobytes()) < FALSE_ALARM
+    assert_uniform(np.ascontiguousarray(content[:, 1]))
+    assert_uniform(np.ascontiguousarray(content[:, 1] - content[:, 0]))
 
 
 @pytest.mark.parametrize("bits", [16, 24, 32])

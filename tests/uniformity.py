@@ -105,7 +105,7 @@ def _differences(array: NDArray[np.uint8], axis: int, distance: int) -> NDArray[
 def _pair_test(values: NDArray[np.uint8]) -> float:
     """Bytes 0 and 1, 2 and 3, ...: as many of their top bits as there are cells for."""
     first, second = values[0:-1:2].astype(np.int64), values[1::2].astype(np.int64)
-    bits = max(1, _cell_bits(first.size) // 2)
+    bits = min(8, max(1, _cell_bits(first.size) // 2))
     return _g_test((first >> (8 - bits) << bits) + (second >> (8 - bits)), 2 * bits)
 
 

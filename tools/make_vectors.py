@@ -1,4 +1,4 @@
-"""Write the test vectors of the protocol: `python tools/make_vectors.py tests/vectors`, or `make vectors`.
+"""Write the test vectors of the protocol into `tests/vectors` (or a directory that is named): `make vectors`.
 
 Inputs come from SHAKE-256 of the vector's name, so the files are the same on every machine; a test compares them.
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     Vector = dict[str, Any]
 
+COMMITTED = Path(__file__).parents[1] / "tests" / "vectors"
 LONGEST_CONTENT = 128  # bytes of a tensor that are written out
 X_BITS = {24: 9, 32: 14}  # of the encoded activation; with the weights below no result leaves the ring
 WEIGHT_BITS = {24: 8, 32: 12}
@@ -79,8 +80,8 @@ class Case:
 
 
 def main() -> None:
-    """Write every vector into the directory that the command line names."""
-    directory = Path(sys.argv[1])
+    """Write every vector into the directory that the command line names, or where they are committed."""
+    directory = Path(sys.argv[1]) if sys.argv[1:] else COMMITTED
     for name, vector in [*direct_vectors(), *bad_vectors()]:
         lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in vector.items()]
         (directory / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -1,6 +1,7 @@
 """Settings of the tests of the protocol."""
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("ppidm", deadline=None)  # a busy machine is not a failure
+# A busy machine is not a failure.
+settings.register_profile("ppidm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ppidm")

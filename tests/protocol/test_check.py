@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear_cases import LAYERS, apply_exactly, cases, random_case
+from uniformity import assert_uniform
 
 from ppidm.protocol.check import CheckVectors, check_from_v, draw_check, wrong_rows
 from ppidm.protocol.linear import apply
@@ -115,10 +116,8 @@ def test_an_error_passes_for_one_v_in_2_to_the_64_less_its_valuation(valuation, 
 
 def test_vectors_are_64_bit_uniform_and_fresh():
     case = random_case(LAYERS["product"])
-    draws = [draw_check(case.layer, case.weights).v for _ in range(200)]
-    bits = np.unpackbits(np.array(draws).view(np.uint8))
-    ones = bits.reshape(-1, 64).sum(axis=0)  # of 600 draws each: 300 +- 98 (8 standard deviations)
-    assert (np.abs(ones - 300.0) < 98).all()
+    draws = np.array([draw_check(case.layer, case.weights).v for _ in range(200)])
+    assert_uniform(draws.view(np.uint8).reshape(-1, 8).T, "v, byte by byte")
     assert len({v.tobytes() for v in draws}) == 200
 
 

@@ -124,7 +124,7 @@ def test_a_directory_without_a_manifest_is_refused(tmp_path):
         manifest_kind(tmp_path)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_truncated_or_corrupted_manifest_is_refused_or_says_the_same(package, data):
     good = load_manifest(package, ServerManifest)

@@ -204,6 +204,12 @@ def test_digits_of_another_ring_are_refused(limbs):
         parse_request(masked_request(np.zeros((limbs, 6, 5), np.uint8)), [LAYER], RING)
 
 
+@pytest.mark.parametrize("shape", [(), (4,)])
+def test_digits_of_no_tensor_are_refused(shape):
+    with pytest.raises(InputError, match=r"'masked' has shape .*; expected 4 limbs"):
+        parse_request(masked_request(np.zeros(shape, np.uint8)), [LAYER], RING)
+
+
 @pytest.mark.parametrize("length", [1, 31, 33, 64])
 def test_a_seed_of_another_length_is_refused(length):
     _, shape = seed_request(SEED, (6, 5))
@@ -223,6 +229,13 @@ def test_answers_must_come_in_order_and_all():
     for message in ([], good[:1], good[::-1], [*good, good[0]], [good[0]] * 2):
         with pytest.raises(InputError, match=r"expected \['answer_0', 'answer_1'\]"):
             parse_answer(message, PAIR, (6, 5))
+
+
+@pytest.mark.parametrize("shape", [(3, 6), (18,), (6, 3, 1), (1, 6, 3), (9, 2)])
+def test_an_answer_of_another_shape_and_the_same_size_is_refused(shape):
+    (tensor,) = answer([np.ones((6, 3), np.int32)])
+    with pytest.raises(InputError, match=r"product: answer of shape .*; expected \(6, 3\)"):
+        parse_answer([replace(tensor, shape=shape)], [LAYER], (6, 5))
 
 
 def test_repr_shows_no_content():

@@ -179,7 +179,7 @@ def stop_soon(ready):
     for _ in range(random.randrange(60)):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-for _ in range(3000):
+for _ in range(2000):
     with _stop_signals() as wait_for_stop:
         ready = threading.Event()
         thread = threading.Thread(target=stop_soon, args=[ready])
