@@ -67,6 +67,9 @@ class LinkSettings:
         return {parse_address(address): digest for address, digest in map(parse_pin, self.pins)}
 
 
+LOOPBACK = LinkSettings()
+
+
 @dataclass(frozen=True)
 class Link:
     """An open way to one server.

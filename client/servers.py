@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.transport import Server
 from ppidm.protocol.errors import InputError, PeerError
 
@@ -33,7 +35,9 @@ class Servers:
             server.close()
 
 
-def connect(evaluator: str, dealers: Sequence[str], package: str, timeout: float) -> Servers:
+def connect(
+    evaluator: str, dealers: Sequence[str], package: str, timeout: float, links: LinkSettings = LOOPBACK
+) -> Servers:
     """Connect to all servers and find out who they are, before anything is sent.
 
     Args:
@@ -41,6 +45,7 @@ def connect(evaluator: str, dealers: Sequence[str], package: str, timeout: float
         dealers: HOST:PORT of each, at least one.
         package: digest that every server must have.
         timeout: seconds that one request may take.
+        links: pins, certificates, token; by default loopback only.
 
     Raises:
         InputError: no dealer, or one server in two roles.
@@ -48,11 +53,10 @@ def connect(evaluator: str, dealers: Sequence[str], package: str, timeout: float
     """
     if not dealers:
         raise InputError("no dealer; expected at least one (--dealer HOST:PORT), run by another operator than the evaluator")
-    servers = Servers(
-        Server("evaluator", evaluator, timeout), tuple(Server("dealer", address, timeout) for address in dealers)
-    )
-    try:
+    with ExitStack() as opened:
+        servers = _open(evaluator, dealers, timeout, links, opened)
         _require_distinct(servers, [str(server.address) for server in servers.all])
+        _require_distinct(servers, [server.certificate or str(server.address) for server in servers.all])
         handshakes = [server.handshake() for server in servers.all]
         for server, handshake in zip(servers.all, handshakes, strict=True):
             if handshake.package != package:
@@ -61,18 +65,23 @@ def connect(evaluator: str, dealers: Sequence[str], package: str, timeout: float
                     "with a server directory of the same export"
                 )
         _require_distinct(servers, [handshake.instance for handshake in handshakes])
-    except BaseException:
-        servers.close()
-        raise
+        opened.pop_all()
     return servers
 
 
+def _open(evaluator: str, dealers: Sequence[str], timeout: float, links: LinkSettings, opened: ExitStack) -> Servers:
+    roles = [("evaluator", evaluator), *(("dealer", address) for address in dealers)]
+    servers = [opened.enter_context(closing(Server(role, address, timeout, links))) for role, address in roles]
+    return Servers(servers[0], tuple(servers[1:]))
+
+
 def _require_distinct(servers: Servers, identities: Sequence[str]) -> None:
+    """By address, certificate, or name of the process."""
     seen: dict[str, Server] = {}
     for server, identity in zip(servers.all, identities, strict=True):
         if identity in seen:
             raise InputError(
-                f"{server} is the same server as {seen[identity]}; expected different servers, run by different operators: "
-                "one that is both evaluator and dealer could read everything"
+                f"{server} is the same server as {seen[identity]}, or has its certificate; expected different servers, run by "
+                "different operators: one that is both evaluator and dealer could read everything"
             )
         seen[identity] = server

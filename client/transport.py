@@ -10,7 +10,8 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from ppidm.protocol.address import loopback_address, parse_address
+from ppidm.client.links import LinkSettings, open_link
+from ppidm.protocol.address import parse_address
 from ppidm.protocol.errors import InputError, PeerError
 from ppidm.protocol.handshake import Handshake, parse_extensions
 from ppidm.protocol.messages import Tensor
@@ -71,22 +72,29 @@ class Server:
 
     Args:
         role: "evaluator" or "dealer".
-        address: HOST:PORT; loopback only, until there is TLS.
+        address: HOST:PORT.
         timeout: seconds that one request may take.
+        links: pins, certificates, token.
 
     Raises:
-        InputError: the address is malformed or not loopback.
+        InputError: the address is malformed, or neither pinned nor loopback.
+        PeerError: the server has not the pinned certificate.
     """
 
-    def __init__(self, role: str, address: str, timeout: float) -> None:
-        self.role, self.address = role, loopback_address(parse_address(address))
+    def __init__(self, role: str, address: str, timeout: float, links: LinkSettings) -> None:
+        self.role, self.address = role, parse_address(address)
         self._timeout = timeout
         self._counter = _ByteCounter()
-        self._channel = grpc.insecure_channel(str(self.address), _OPTIONS)
-        self._stub = GRPCInferenceServiceStub(grpc.intercept_channel(self._channel, self._counter))
+        self._link = open_link(self.address, links, timeout)
+        self._stub = GRPCInferenceServiceStub(grpc.intercept_channel(self._link.channel, self._counter))
 
     def __str__(self) -> str:
         return f"{self.role} {self.address}"
+
+    @property
+    def certificate(self) -> str | None:
+        """Fingerprint of its certificate; None on loopback without TLS."""
+        return self._link.certificate
 
     @property
     def traffic(self) -> Traffic:
@@ -100,7 +108,10 @@ class Server:
             PeerError: it cannot be reached, or is no server of ppidm.
         """
         try:
-            return parse_extensions(self._stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=self._timeout).extensions)
+            answer = self._stub.ServerMetadata(
+                pb.ServerMetadataRequest(), timeout=self._timeout, metadata=self._link.metadata
+            )
+            return parse_extensions(answer.extensions)
         except grpc.RpcError as error:
             raise self._peer_error(error) from None
         except InputError as error:
@@ -112,7 +123,8 @@ class Server:
         Returns:
             A function that waits for the answer, and raises PeerError if there is none.
         """
-        call = self._stub.ModelInfer.future(_request_from_tensors(model, tensors), timeout=self._timeout)
+        request = _request_from_tensors(model, tensors)
+        call = self._stub.ModelInfer.future(request, timeout=self._timeout, metadata=self._link.metadata)
 
         def answer() -> list[Tensor]:
             try:
@@ -126,12 +138,13 @@ class Server:
 
     def close(self) -> None:
         """Close the connection; requests in flight fail."""
-        self._channel.close()
+        self._link.channel.close()
 
     def _peer_error(self, error: Any) -> PeerError:  # noqa: ANN401
         code, details = error.code(), ascii(error.details() or "")[:_LONGEST_QUOTE]
         advice = {
             grpc.StatusCode.UNAVAILABLE: "is `ppidm serve` running there? Start it and try again",
+            grpc.StatusCode.UNAUTHENTICATED: "give the token or certificate that its operator knows you by",
             grpc.StatusCode.DEADLINE_EXCEEDED: f"no answer within {self._timeout:g} s; raise --timeout, or try again",
         }.get(code, "see the server's log")
         return PeerError(f"{self} failed: {code.name}, {details}; {advice}")

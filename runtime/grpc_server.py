@@ -1,4 +1,4 @@
-"""The transport: a service of models over gRPC, without TLS, so for loopback addresses only."""
+"""The transport: a service of models over gRPC."""
 # ruff: noqa: N802, ARG002  (names and arguments of the generated base class)
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2_grpc as pb_grpc
 from ppidm.protocol.address import Address
 from ppidm.protocol.errors import InputError
 from ppidm.runtime import translation
+from ppidm.runtime.links import LOOPBACK, Gate, LinkSettings, bind
 from ppidm.runtime.log import describe, forwarding
 from ppidm.runtime.service import UnknownModelError
 
@@ -118,7 +119,9 @@ def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, message: str) -
 
 
 @contextmanager
-def running(service: Service, address: Address, workers: int, log: FilteringBoundLogger) -> Iterator[Address]:
+def running(
+    service: Service, address: Address, workers: int, log: FilteringBoundLogger, links: LinkSettings = LOOPBACK
+) -> Iterator[Address]:
     """Serve until the block ends; then refuse new requests, and finish those in flight (at most `GRACE_SECONDS`).
 
     Args:
@@ -126,6 +129,7 @@ def running(service: Service, address: Address, workers: int, log: FilteringBoun
         address: numeric; port 0 picks a free one.
         workers: requests that are computed at once.
         log: see `InferenceServicer`.
+        links: certificates and tokens; by default none, for loopback.
 
     Yields:
         The address with the real port.
@@ -134,18 +138,11 @@ def running(service: Service, address: Address, workers: int, log: FilteringBoun
         InputError: the port is in use.
     """
     with forwarding("grpc", log), ThreadPoolExecutor(workers, thread_name_prefix="request") as pool:
-        server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=MAX_WAITING)
+        server = grpc.server(pool, None, [Gate(links)], options=_OPTIONS, maximum_concurrent_rpcs=MAX_WAITING)
         pb_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(service, log), server)
-        port = _bind(server, address)
+        port = bind(server, address, links)
         server.start()
         try:
             yield Address(address.host, port)
         finally:
             server.stop(GRACE_SECONDS).wait()
-
-
-def _bind(server: grpc.Server, address: Address) -> int:
-    try:
-        return int(server.add_insecure_port(str(address)))
-    except RuntimeError as error:
-        raise InputError(f"cannot listen on {address}: gRPC could not bind it; is the port in use?") from error

@@ -45,6 +45,9 @@ class LinkSettings:
             raise InputError("--client-ca needs TLS; give --tls-cert and --tls-key too (`ppidm keys server` makes them)")
 
 
+LOOPBACK = LinkSettings()
+
+
 def listen_address(address: Address, links: LinkSettings) -> Address:
     """Where to listen: loopback, or anywhere if clients are known and the link is encrypted.
 

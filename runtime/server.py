@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ppidm.protocol.address import Address, loopback_address
+from ppidm.protocol.address import Address
 from ppidm.protocol.errors import InputError
 from ppidm.runtime.grpc_server import running
+from ppidm.runtime.links import LOOPBACK, LinkSettings, listen_address
 from ppidm.runtime.loading import load_service
 from ppidm.runtime.log import LogLevel, make_logger
 from ppidm.runtime.port import ensure_free
@@ -30,9 +31,10 @@ class ServeSettings:
 
     Args:
         directory: `OUT/server-<i>` of `ppidm export`.
-        listen: a loopback address; port 0 picks a free one. `parse_address` reads HOST:PORT.
+        listen: where; port 0 picks a free one. `parse_address` reads HOST:PORT.
         threads: threads that compute one request; 0 means one per core.
         workers: requests that are computed at once.
+        links: certificates and tokens; without them the address must be loopback.
         log_level: least level of what is logged; "debug" logs every request (never its content).
 
     Raises:
@@ -44,6 +46,7 @@ class ServeSettings:
     threads: int = 0
     workers: int = 4
     log_level: LogLevel = "info"
+    links: LinkSettings = LOOPBACK
 
     def __post_init__(self) -> None:
         if self.threads < 0 or self.workers < 1:
@@ -60,10 +63,10 @@ def serve(settings: ServeSettings) -> None:
         PackageError: see `load_service`.
     """
     log = make_logger(settings.log_level)
-    address = loopback_address(settings.listen)
+    address = listen_address(settings.listen, settings.links)
     ensure_free(address)
     service = load_service(settings.directory, settings.threads, log)
-    with _stop_signals() as wait_for_stop, running(service, address, settings.workers, log) as bound:
+    with _stop_signals() as wait_for_stop, running(service, address, settings.workers, log, settings.links) as bound:
         print(f"listening on {bound}", flush=True)  # noqa: T201  (what scripts and tests wait for)
         log.info("listening", address=str(bound), instance=service.instance)
         wait_for_stop()
