@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ppidm.client.dispute import find_liars
 from ppidm.protocol.errors import CheckError, InputError, NonFiniteError, PeerError
 from ppidm.protocol.fixed_point import decode, encode, largest_scale
 from ppidm.protocol.masks import Mask
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from ppidm.client.account import Account
     from ppidm.client.package import ClientPackage
     from ppidm.client.servers import Servers
+    from ppidm.protocol.check import CheckVectors
     from ppidm.protocol.linear import Shape
     from ppidm.protocol.manifest import Subgraph
     from ppidm.protocol.messages import Tensor
     from ppidm.protocol.ring import Integers
+    from ppidm.protocol.run import Transcript
 
     Floats = NDArray[np.float32]
 
@@ -83,20 +86,31 @@ class Offloader:
     def _ask(self, subgraph: Subgraph, x: Integers) -> list[Integers]:
         with self._account.timed("mask"):
             mask = Mask.fresh(self._package.ring, x.shape, len(self._servers.dealers))
-            requests = ask(self._package.ring, x, mask).requests
+            transcript = ask(self._package.ring, x, mask)
         with self._account.timed("wait"):
-            asked = zip(self._servers.all, requests, strict=True)
+            asked = zip(self._servers.all, transcript.requests, strict=True)
             answers = [server.ask(subgraph.name, request) for server, request in asked]
-            received = [answer() for answer in answers]
+            transcript.answers = [answer() for answer in answers]
         with self._account.timed("open"):
-            self._require_well_formed(subgraph, x.shape, received)
+            self._require_well_formed(subgraph, x.shape, transcript.answers)
+            checks = self._package.checks_of(subgraph.name)
             try:
-                return open_answers(self._package.ring, subgraph.layers, self._package.checks_of(subgraph.name), x, received)
+                return open_answers(self._package.ring, subgraph.layers, checks, x, transcript.answers)
             except CheckError as error:
-                raise CheckError(
-                    f"{error}. At least one of these servers lied or is broken: {self._servers}. The picture is abandoned; "
-                    "do not use them again before you know which"
-                ) from None
+                assert checks is not None, "without check vectors nothing can fail"
+                raise self._accusation(subgraph, checks, transcript, str(error)) from None
+
+    def _accusation(
+        self, subgraph: Subgraph, checks: Sequence[CheckVectors], transcript: Transcript, problem: str
+    ) -> CheckError:
+        """What to raise after a failed check: every server is judged by itself, and the liars are named."""
+        liars = find_liars(self._package.ring, subgraph, checks, self._servers, transcript)
+        named = "; ".join(f"{server} lied or is broken: {verdict}" for server, verdict in liars.items())
+        return CheckError(
+            f"{problem}. {named or 'No server could be convicted'}. Took part: {self._servers}. The picture is abandoned; use "
+            "another server in its place",
+            tuple(liars),
+        )
 
     def _require_well_formed(self, subgraph: Subgraph, shape: Shape, received: Sequence[Sequence[Tensor]]) -> None:
         for server, tensors in zip(self._servers.all, received, strict=True):

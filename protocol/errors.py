@@ -41,9 +41,17 @@ class NonFiniteError(PpidmError):
 
 
 class CheckError(PpidmError):
-    """The sum of the answers failed the 64-bit check."""
+    """The sum of the answers failed the 64-bit check.
+
+    Attributes:
+        liars: role and address of every server that the dispute convicted.
+    """
 
     exit_status = 3
+
+    def __init__(self, message: str, liars: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.liars = liars
 
 
 class PeerError(PpidmError):

@@ -219,6 +219,23 @@ def generate(
 
 
 @app.command(epilog=EPILOG)
+def check_keys(
+    server: Annotated[Path, typer.Argument(help="OUT/server-<i> of `ppidm export`: the public quantised weights.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write, for `ppidm generate --check`.")],
+    force: Annotated[bool, typer.Option("--force", envvar="PPIDM_FORCE", help="Replace OUT.")] = False,
+) -> None:
+    """Draw fresh check vectors for one user.
+
+    Whoever made a client package for others must not know the vectors by which wrong answers are caught: draw your own, on
+    your own machine. Needs the extra `partition`.
+    """
+    module = _import("ppidm.export.check_keys", "partition")
+    with stage_progress() as report:
+        count = module.draw_check_keys(server, out, force=force, progress=report)
+    typer.echo(f"{out}: check vectors for {count} slices; secret, and yours alone")
+
+
+@app.command(epilog=EPILOG)
 def inspect(directory: Annotated[Path, typer.Argument(help="OUT/client or OUT/server-<i>.")]) -> None:
     """Print the partition: every slice with shape, FLOPs, bytes, ring and the bound on its sums.
 
