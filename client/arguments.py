@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 MAX_PIXELS = 4096
+_WHOLE = (int, np.integer)
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,54 +60,97 @@ class Request:
 
     def initial_latents(self, image: ImageConfig, rng: np.random.Generator) -> Floats:
         """The given latents, or fresh noise from `rng`."""
-        return rng.standard_normal(self.latents_shape(image), np.float32) if self.latents is None else self.latents
+        return self.draw(image, rng) if self.latents is None else self.latents
+
+    def draw(self, image: ImageConfig, rng: np.random.Generator) -> Floats:
+        """Standard normal noise in the shape of the latents."""
+        return rng.standard_normal(self.latents_shape(image), np.float32)
 
 
 def make_request(
     image: ImageConfig,
     prompt: str | Sequence[str],
-    negative_prompt: str | Sequence[str] | None,
-    pictures: int,
-    size: tuple[int | None, int | None],
-    guidance_scale: float,
-    latents: Floats | None,
+    negative_prompt: str | Sequence[str] | None = None,
+    *,
+    pictures: int = 1,
+    size: tuple[int | None, int | None] = (None, None),
+    guidance_scale: float = 7.5,
+    latents: Floats | None = None,
 ) -> Request:
     """Check the arguments of a call.
+
+    Args:
+        image: of the manifest.
+        prompt: one text or several.
+        negative_prompt: one text, or one per prompt; None is the empty text.
+        pictures: for each prompt.
+        size: height and width in pixels; None is the model's own.
+        guidance_scale: any finite number.
+        latents: see `Request`.
 
     Raises:
         InputError: names the argument, what was got and what was expected.
     """
     prompts = _prompts("prompt", prompt)
-    negative = _prompts("negative_prompt", negative_prompt or "")
+    negative = _prompts("negative_prompt", "" if negative_prompt is None else negative_prompt)
     if len(negative) not in (1, len(prompts)):
         raise InputError(f"negative_prompt has {len(negative)} texts; expected 1 or {len(prompts)}, as many as prompt")
-    if pictures < 1:
-        raise InputError(f"num_images_per_prompt is {pictures}; expected at least 1")
+    if not isinstance(pictures, _WHOLE) or pictures < 1:
+        raise InputError(f"num_images_per_prompt is {pictures!r}; expected a whole number, at least 1")
     if not np.isfinite(guidance_scale):
-        raise InputError(f"guidance_scale is {guidance_scale}; expected a finite number, 1 or less to turn guidance off")
+        raise InputError(
+            f"guidance_scale is {guidance_scale}; expected a finite number, 1 or less to turn guidance off"
+        )
     height, width = (_size(name, given, image) for name, given in zip(("height", "width"), size, strict=True))
-    request = Request(prompts, negative * (len(prompts) // len(negative)), pictures, height, width, guidance_scale, latents)
+    negative *= len(prompts) // len(negative)
+    request = Request(prompts, negative, int(pictures), height, width, guidance_scale, latents)
     if latents is not None:
         _check_latents(latents, request.latents_shape(image))
     return request
 
 
+def make_generator(generator: np.random.Generator | int | None) -> np.random.Generator:
+    """The source of the initial noise and of the sampler's; never of a mask.
+
+    Args:
+        generator: numpy's, or a seed for one; None takes entropy from the operating system.
+
+    Raises:
+        InputError: something else, such as torch's: its noise cannot be drawn without torch.
+    """
+    seed = generator is None or (isinstance(generator, _WHOLE) and generator >= 0)
+    if not seed and not isinstance(generator, np.random.Generator):
+        raise InputError(
+            f"generator is {_described(generator)}; expected a seed of at least 0, or a numpy.random.Generator. To "
+            "repeat a picture of torch's, draw its noise there and pass it as latents"
+        )
+    return np.random.default_rng(generator)
+
+
+def _described(value: object) -> str:
+    return repr(value) if isinstance(value, _WHOLE) else f"a {type(value).__module__}.{type(value).__qualname__}"
+
+
 def _prompts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
-    texts = (value,) if isinstance(value, str) else tuple(value)
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise InputError(f"{name} is no text; expected a string or a non-empty list of strings")
-    return texts
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{name} is not text; expected a string or a non-empty list of strings")
+    return tuple(texts)
 
 
 def _size(name: str, value: int | None, image: ImageConfig) -> int:
-    size = getattr(image, name) if value is None else value
-    if not image.size_multiple <= size <= MAX_PIXELS or size % image.size_multiple:
-        raise InputError(f"{name} is {size}; expected a multiple of {image.size_multiple} pixels, at most {MAX_PIXELS}")
+    size, multiple = getattr(image, name) if value is None else value, image.size_multiple
+    if not isinstance(size, _WHOLE) or not multiple <= size <= MAX_PIXELS or size % multiple:
+        expected = f"a multiple of {multiple} pixels from {multiple} to {MAX_PIXELS}"
+        raise InputError(f"{name} is {size!r}; expected {expected}, for example {getattr(image, name)}")
     return int(size)
 
 
 def _check_latents(latents: Floats, expected: tuple[int, ...]) -> None:
+    shape = "(pictures, channels, height / factor, width / factor)"
+    if not isinstance(latents, np.ndarray):
+        raise InputError(f"latents is {_described(latents)}; expected a numpy array, float32{expected}: {shape}")
     if latents.shape != expected or latents.dtype != np.float32:
-        raise InputError(f"latents is {latents.dtype}{latents.shape}; expected float32{expected}")
+        raise InputError(f"latents is {latents.dtype}{latents.shape}; expected float32{expected}: {shape}")
     if not np.isfinite(latents).all():
         raise InputError("latents holds inf or nan; expected finite noise")

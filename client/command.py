@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ppidm.client.pipeline import PrivateStableDiffusionPipeline
+from ppidm.client.pipeline import PrivateStableDiffusionOutput, PrivateStableDiffusionPipeline
 from ppidm.protocol.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from PIL import Image
+
+LONGEST_TIMEOUT = 86400  # seconds, a day: beyond some 290 years gRPC would take it for the past
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class GenerateSettings:
         return f"GenerateSettings(package={self.package}, evaluator={self.evaluator}, dealers={self.dealers})"
 
 
-def generate(settings: GenerateSettings, progress: Callable[[int, int], None] = lambda _done, _total: None) -> list[Path]:
+def generate(
+    settings: GenerateSettings, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> list[Path]:
     """Draw, and write pictures and report.
 
     Args:
@@ -62,7 +66,9 @@ def generate(settings: GenerateSettings, progress: Callable[[int, int], None] = 
         The pictures written.
 
     Raises:
-        PpidmError: see `PrivateStableDiffusionPipeline.__call__`.
+        InputError: a setting is wrong; before anything is computed where possible.
+        PpidmError: see `PrivateStableDiffusionPipeline`. Nothing is written then.
+        OSError: a file cannot be written.
     """
     _check_settings(settings)
     latents = None if settings.latents is None else _load_latents(settings.latents)
@@ -84,61 +90,77 @@ def generate(settings: GenerateSettings, progress: Callable[[int, int], None] = 
             settings.height,
             settings.width,
             settings.num_inference_steps,
-            settings.guidance_scale,
-            settings.negative_prompt,
-            settings.num_images_per_prompt,
+            guidance_scale=settings.guidance_scale,
+            negative_prompt=settings.negative_prompt,
+            num_images_per_prompt=settings.num_images_per_prompt,
             generator=settings.seed,
             latents=latents,
             scheduler=settings.scheduler,
             callback_on_step_end=on_step,
         )
+    assert isinstance(result, PrivateStableDiffusionOutput)  # return_dict is on
     paths = _paths(settings.output, len(result.images))
     for path, image in zip(paths, result.images, strict=True):
-        _write_png(path, image)
+        _write(path, _png(image))
     if settings.report is not None:
-        _replace(settings.report, (result.report.model_dump_json(indent=1) + "\n").encode())
+        _write(settings.report, (result.report.model_dump_json(indent=1) + "\n").encode())
     return paths
 
 
 def _check_settings(settings: GenerateSettings) -> None:
+    """What the pipeline does not see, before minutes of work are lost."""
     if settings.seed is not None and settings.latents is not None:
         raise InputError("--seed and --latents are both given; expected one of them: either draws the initial noise")
     if settings.seed is not None and settings.seed < 0:
         raise InputError(f"--seed is {settings.seed}; expected 0 or more")
+    if not 0 < settings.timeout <= LONGEST_TIMEOUT:
+        raise InputError(
+            f"--timeout is {settings.timeout:g}; expected more than 0 and at most {LONGEST_TIMEOUT} seconds"
+        )
     if settings.output.suffix.lower() != ".png":
         raise InputError(f"--output is {settings.output}; expected a name that ends in .png")
-    for path in (settings.output, settings.report):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InputError(f"{path.absolute().parent} is no folder; make it first, or write elsewhere")
+    paths = _paths(settings.output, settings.num_images_per_prompt)
+    _check_writable("--output", *paths)
+    if settings.report is not None:
+        _check_writable("--report", settings.report)
+        if settings.report.resolve() in [path.resolve() for path in paths]:
+            raise InputError(f"--report and --output are both {settings.report}; expected two files")
+
+
+def _check_writable(option: str, *paths: Path) -> None:
+    for path in paths:
+        folder = path.absolute().parent
+        if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            problem = "a folder" if path.is_dir() else f"in {folder}, which is no folder that you may write to"
+            raise InputError(f"{option} is {path}, {problem}; expected a file in an existing folder")
 
 
 def _load_latents(path: Path) -> NDArray[np.float32]:
     try:
-        latents = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            latents: NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"--latents {path}: {error}; expected a .npy file, float32, (N, C, h, w)") from error
-    if not isinstance(latents, np.ndarray):
-        raise InputError(f"--latents {path}: an archive of arrays; expected one array in a .npy file")
+        problem = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"--latents is {path}: {problem}; expected one array of float32 in a .npy file") from error
     return latents
 
 
 def _paths(output: Path, count: int) -> list[Path]:
-    return [output] if count == 1 else [output.with_stem(f"{output.stem}-{index}") for index in range(count)]
+    return [output] if count <= 1 else [output.with_stem(f"{output.stem}-{index}") for index in range(count)]
 
 
-def _write_png(path: Path, image: Image.Image) -> None:
+def _png(image: Image.Image) -> bytes:
     """Without metadata: a prompt in a picture is a leak that travels."""
-    with NamedTemporaryFile(dir=path.absolute().parent, suffix=".png", delete=False) as file:
-        image.save(file, format="PNG")
-    _publish(Path(file.name), path)
+    content = BytesIO()
+    image.save(content, format="PNG")
+    return content.getvalue()
 
 
-def _replace(path: Path, content: bytes) -> None:
-    with NamedTemporaryFile(dir=path.absolute().parent, delete=False) as file:
-        file.write(content)
-    _publish(Path(file.name), path)
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    temporary.chmod(0o644)
-    os.replace(temporary, path)
+def _write(path: Path, content: bytes) -> None:
+    """All of it or nothing; a file that is there is replaced in one move."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -49,7 +49,7 @@ class TextEncoder:
         """
         encoded = self._tokenizer.encode_batch(list(prompts))
         if any(encoding.overflowing for encoding in encoded):
-            warnings.warn(f"a prompt was truncated to {self._max_tokens} tokens", stacklevel=2)
+            warnings.warn(f"a prompt was truncated to {self._max_tokens} tokens", stacklevel=4)  # the pipeline's caller
         ids = np.array([encoding.ids for encoding in encoded], np.int64)
         hidden, flops = self._session.run(["last_hidden_state", "flops"], {"input_ids": ids})
         return hidden, int(flops)

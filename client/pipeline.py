@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ppidm.client.account import Account
-from ppidm.client.arguments import Request, make_request
+from ppidm.client.arguments import Request, make_generator, make_request
 from ppidm.client.denoiser import Denoiser
 from ppidm.client.offload import Offloader
 from ppidm.client.package import ClientPackage, load_package
 from ppidm.client.pictures import ImageDecoder, TextEncoder, pil_from_floats
-from ppidm.client.report import Report
 from ppidm.client.sampler import Sampler
 from ppidm.client.servers import Servers, connect
 from ppidm.engines.unet import PartitionedUNet
@@ -27,6 +25,10 @@ from ppidm.protocol.errors import InputError
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
+
+    from PIL import Image
+
+    from ppidm.client.report import Report
 
 Floats = NDArray[np.float32]
 SAMPLERS = "samplers.npz"
@@ -109,17 +111,18 @@ class PrivateStableDiffusionPipeline:
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 50,
+        *,
         guidance_scale: float = 7.5,
         negative_prompt: str | Sequence[str] | None = None,
         num_images_per_prompt: int = 1,
         generator: np.random.Generator | int | None = None,
         latents: Floats | None = None,
         output_type: Literal["pil", "np", "latent"] = "pil",
-        return_dict: bool = True,  # noqa: FBT001, FBT002
+        return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
         scheduler: str | None = None,
     ) -> PrivateStableDiffusionOutput | tuple[list[Image.Image] | Floats, None]:
-        """Draw pictures, as diffusers' StableDiffusionPipeline does.
+        """Draw pictures, as diffusers' StableDiffusionPipeline does. Positions agree with diffusers up to the steps.
 
         Args:
             prompt: one text or several.
@@ -133,8 +136,8 @@ class PrivateStableDiffusionPipeline:
             latents: initial noise, float32, (N, C, h, w), before the sampler's scaling.
             output_type: "pil", "np" or "latent".
             return_dict: False returns (images, None).
-            callback_on_step_end: called as f(pipeline, step, timestep, {"latents": ...}) after every evaluation; "latents" in
-                what it returns replaces them.
+            callback_on_step_end: called as f(pipeline, step, timestep, {"latents": ...}) after every evaluation;
+                "latents" in what it returns replaces them.
             scheduler: diffusers' class name; the model's own by default.
 
         Raises:
@@ -150,11 +153,17 @@ class PrivateStableDiffusionPipeline:
             raise InputError(f'output_type is {output_type!r}; expected "pil", "np" or "latent"')
         image = self._manifest.image
         request = make_request(
-            image, prompt, negative_prompt, num_images_per_prompt, (height, width), guidance_scale, latents
+            image,
+            prompt,
+            negative_prompt,
+            pictures=num_images_per_prompt,
+            size=(height, width),
+            guidance_scale=guidance_scale,
+            latents=latents,
         )
         name = scheduler or self._manifest.scheduler
         sampler = Sampler.load(self._package.directory / SAMPLERS, name, num_inference_steps)
-        rng = np.random.default_rng(generator)
+        rng = make_generator(generator)
         self.num_evaluations = len(sampler.timesteps)
         account = Account(self._servers)
         latents = self._denoise(account, request, sampler, rng, callback_on_step_end)
@@ -164,7 +173,12 @@ class PrivateStableDiffusionPipeline:
         return output if return_dict else (output.images, None)
 
     def _denoise(
-        self, account: Account, request: Request, sampler: Sampler, rng: np.random.Generator, callback: StepCallback | None
+        self,
+        account: Account,
+        request: Request,
+        sampler: Sampler,
+        rng: np.random.Generator,
+        callback: StepCallback | None,
     ) -> Floats:
         with account.timed("text_encoder"):
             hidden, flops = self._text_encoder(request.texts)
@@ -175,10 +189,10 @@ class PrivateStableDiffusionPipeline:
             denoiser.prepare(hidden, sampler.timesteps)
             state = sampler.start(request.initial_latents(self._manifest.image, rng))
             for step, timestep in enumerate(sampler.timesteps):
-                prediction = denoiser(state.model_input(), step)
-                state.step(prediction, lambda: rng.standard_normal(prediction.shape, np.float32))
+                state.step(denoiser(state.model_input(), step), lambda: request.draw(self._manifest.image, rng))
                 if callback is not None:
-                    state.latents = callback(self, step, timestep, {"latents": state.latents}).get("latents", state.latents)
+                    tensors = callback(self, step, timestep, {"latents": state.latents})
+                    state.latents = tensors.get("latents", state.latents)
             offload.raise_if_not_finite(state.latents)
         return state.latents
 
@@ -196,5 +210,7 @@ class PrivateStableDiffusionPipeline:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

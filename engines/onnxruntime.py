@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ppidm.protocol.ring import Digits, Ring
 
 _FATAL_ONLY = 4
-_LOAD_ERRORS = tuple(
+_ORT_ERRORS = tuple(
     vars(ort.capi.onnxruntime_pybind11_state)[name]
     for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException")
 )
@@ -49,7 +49,7 @@ def open_session(model: Path | bytes, threads: int = 0) -> ort.InferenceSession:
     source = model if isinstance(model, bytes) else str(model)
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except _LOAD_ERRORS as error:
+    except _ORT_ERRORS as error:
         name = "ONNX graph" if isinstance(model, bytes) else model
         raise PackageError(f"{name}: ONNX Runtime cannot load it ({error}); copy or export the package again") from error
 
@@ -90,5 +90,8 @@ class CpuEngine:
         if [value.name for value in session.get_inputs()] != [MASKED] or [v.name for v in session.get_outputs()] != expected:
             raise PackageError(f"{path}: not a slice: expected input {MASKED!r} and outputs {expected}")
         runner = CpuRunner(session)
-        verify_runner(self, runner, subgraph, self._ring)
+        try:
+            verify_runner(self, runner, subgraph, self._ring)
+        except _ORT_ERRORS as error:
+            raise PackageError(f"{path}: ONNX Runtime cannot run it ({error}); copy or export the package again") from error
         return runner

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     OffloadCallable = Callable[[str, NDArray[np.float32]], Sequence[Array]]
 
+FLOPS = "flops"  # the last output of every segment: what it computed, 2 per multiply-accumulate
+
 
 @dataclass(frozen=True)
 class ProgramResult:
@@ -60,19 +62,20 @@ class ProgramRunner:
 
     def __init__(self, directory: Path, program: Program, threads: int = 0) -> None:
         self.program = program
-        self._sessions = {
-            step.file: open_session(directory / step.file, threads) for step in program.steps if isinstance(step, Segment)
-        }
         self._before = _dependencies(program)
+        segments = [step for step in program.steps if isinstance(step, Segment)]
+        self._sessions = {step.file: open_session(directory / step.file, threads) for step in segments}
         self._uses = Counter(name for step in program.steps for name in step.reads)
 
     def run(self, inputs: Mapping[str, Array], offload: OffloadCallable, pool: Executor) -> ProgramResult:
         """Run every step as soon as what it reads is there.
 
         Args:
-            inputs: the program's inputs by name.
+            inputs: the program's inputs by name; others are ignored.
             offload: (slice name, activation) -> the float32 result of every layer of the slice; may block.
             pool: where steps run. Its size bounds how many slices are in flight.
+
+        An exception of a step ends the run: steps that have not started never do, those that have are waited for.
         """
         return _Run(self, inputs, offload).finish(pool)
 
@@ -86,31 +89,35 @@ class _Run:
         self.flops, self.segment_seconds = 0, 0.0
 
     def finish(self, pool: Executor) -> ProgramResult:
-        steps = self.runner.program.steps
-        order = TopologicalSorter(self.runner._before)  # noqa: SLF001
-        order.prepare()
         running: dict[Future[tuple[Sequence[Array], float]], int] = {}
         try:
-            while order.is_active():
-                for index in order.get_ready():
-                    running[pool.submit(self.execute, steps[index])] = index
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    index = running.pop(future)
-                    self.store(steps[index], *future.result())
-                    order.done(index)
+            self.run_steps(pool, running)
         finally:  # after an error: no step of this run outlives it
             for future in running:
                 future.cancel()
             wait(running)
         outputs = {name: self.values[name] for name in self.runner.program.outputs}
-        return ProgramResult(outputs, self.flops, max(self.depth.values()), self.segment_seconds)
+        return ProgramResult(outputs, self.flops, max(self.depth.values(), default=0), self.segment_seconds)
+
+    def run_steps(self, pool: Executor, running: dict[Future[tuple[Sequence[Array], float]], int]) -> None:
+        steps = self.runner.program.steps
+        order = TopologicalSorter(self.runner._before)  # noqa: SLF001
+        order.prepare()
+        while order.is_active():
+            for index in order.get_ready():
+                running[pool.submit(self.execute, steps[index])] = index
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                index = running.pop(future)
+                self.store(steps[index], *future.result())
+                order.done(index)
 
     def execute(self, step: Segment | Offload) -> tuple[Sequence[Array], float]:
         if isinstance(step, Offload):
             return self.offload(step.slice, self.values[step.reads[0]]), 0.0
         start = perf_counter()
-        session = self.runner._sessions[step.file]  # noqa: SLF001
-        return session.run([*step.writes, "flops"], {name: self.values[name] for name in step.reads}), perf_counter() - start
+        feeds = {name: self.values[name] for name in step.reads}
+        results = self.runner._sessions[step.file].run([*step.writes, FLOPS], feeds)  # noqa: SLF001
+        return results, perf_counter() - start
 
     def store(self, step: Segment | Offload, results: Sequence[Array], seconds: float) -> None:
         depth = max((self.depth[name] for name in step.reads), default=0)
@@ -133,17 +140,16 @@ class _Run:
 
 
 def _dependencies(program: Program) -> dict[int, set[int]]:
+    """The steps that every step waits for."""
     written = Counter([*program.inputs, *(name for step in program.steps for name in step.writes)])
     if twice := [name for name, count in written.items() if count > 1]:
         raise PackageError(f"the program writes {twice[0]!r} twice; export the package again")
     writer = {name: index for index, step in enumerate(program.steps) for name in step.writes}
     known = {*writer, *program.inputs}
-    missing = {name for step in program.steps for name in step.reads if name not in known} | {*program.outputs} - known
+    missing = {*program.outputs, *(name for step in program.steps for name in step.reads)} - known
     if missing:
-        raise PackageError(f"the program reads {sorted(missing)[0]!r}, which no step writes; export the package again")
-    graph = {
-        index: {writer[name] for name in step.reads if name in writer} for index, step in enumerate(program.steps)
-    }
+        raise PackageError(f"the program reads {min(missing)!r}, which no step writes; export the package again")
+    graph = {index: {writer[name] for name in step.reads if name in writer} for index, step in enumerate(program.steps)}
     try:
         TopologicalSorter(graph).prepare()
     except ValueError as error:

@@ -33,6 +33,8 @@ def load_graph(path: Path) -> ir.Model:
     """
     try:
         model = ir.load(path)
+        if not model.graph.outputs:
+            raise ValueError("a graph without outputs")  # noqa: TRY301
         for tidy in (
             common.InlinePass(),
             common.RemoveInitializersFromInputsPass(),

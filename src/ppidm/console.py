@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def print_error(message: str) -> None:
-    """One line on stderr, red on a terminal."""
-    _print_line(f"ppidm: {message}", "red")
+    """One line on stderr, red on a terminal. Some libraries' messages have several."""
+    _print_line(f"ppidm: {' '.join(line.strip() for line in message.splitlines())}", "red")
 
 
 @contextmanager

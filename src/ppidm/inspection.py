@@ -29,7 +29,7 @@ def print_partition(directory: Path) -> None:
     """
     kind = manifest_kind(directory)
     if kind not in _KINDS:
-        raise PackageError(f"{directory}: a {ascii(kind)} directory; expected a client or server directory")
+        raise PackageError(f"{directory}: a {kind!a} directory; expected a client or server directory")
     manifest = load_manifest(directory, _KINDS[kind])
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:

@@ -1,0 +1,189 @@
+"""What the command line shows, and the settings that it reads."""
+
+from pathlib import Path
+
+import pytest
+import typer
+from command_line import ppidm
+
+import ppidm as package_of_ours
+from ppidm.cli import app
+from ppidm.client.command import GenerateSettings
+from ppidm.export.offload import OffloadChoice
+from ppidm.export.package import ExportResult, ExportSettings
+from ppidm.protocol.address import Address
+from ppidm.runtime.server import ServeSettings
+
+COMMANDS = typer.main.get_command(app).commands
+OPTIONS = [
+    pytest.param(command, option, id=f"{command} {option.opts[0]}")
+    for command in COMMANDS
+    for option in COMMANDS[command].params
+    if option.param_type_name == "option"
+]
+GENERATE = ("generate", "OUT/client", "red apple", "--evaluator", "127.0.0.1:1", "--dealer", "127.0.0.1:2")
+
+
+# help
+
+
+def test_the_root_help_is_a_quick_start():
+    shown = ppidm("--help").out
+    places = [shown.index(line) for line in ("1. ", "ppidm export", "2. ", "ppidm serve", "3. ", "ppidm generate")]
+    assert places == sorted(places)
+    assert all(command in shown for command in COMMANDS)
+
+
+def test_the_quick_start_is_right():
+    """Its words are names of commands and options that there are."""
+    lines = [line.strip(" │") for line in ppidm("--help").out.splitlines()]
+    steps = [line.split() for line in lines if line.startswith(("ppidm ", "--evaluator"))]
+    assert {words[1] for words in steps if words[0] == "ppidm"} == {"export", "serve", "generate"}
+    known = {name for command in COMMANDS.values() for option in command.params for name in option.opts}
+    assert {word for words in steps for word in words if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_of_a_command(command, flag):
+    shown = ppidm(command, flag)
+    assert shown.status == 0
+    assert f"\n ppidm {command} " in shown.out  # an example
+    assert "Exit status: 0 done; 2 usage or bad input; 3 an answer failed the check; 4 a server failed" in shown.out
+
+
+@pytest.mark.parametrize(("command", "option"), OPTIONS)
+def test_every_option_has_help_and_a_variable(command, option):
+    name = option.opts[0].removeprefix("--").replace("-", "_").upper()
+    assert option.envvar == f"PPIDM_{name}"
+    assert f"[env var: PPIDM_{name}]" in ppidm(command, "--help").out
+    assert option.help
+
+
+def test_there_are_options():
+    assert {option.values[0] for option in OPTIONS} == {"export", "serve", "generate"}
+
+
+def test_version():
+    assert ppidm("--version").out == f"ppidm {package_of_ours.__version__}\n"
+
+
+# settings
+
+
+@pytest.fixture
+def generated(monkeypatch):
+    """The settings that `generate` was called with."""
+    calls = []
+    monkeypatch.setattr("ppidm.client.command.generate", lambda settings, _: calls.append(settings) or [Path("a.png")])
+    return calls
+
+
+def test_defaults_of_generate(generated):
+    assert ppidm(*GENERATE).out == "a.png\n"
+    [settings] = generated
+    assert settings == GenerateSettings(Path("OUT/client"), "red apple", "127.0.0.1:1", ("127.0.0.1:2",))
+    assert settings.verify
+
+
+CHOSEN = GenerateSettings(
+    package=Path("OUT/client"),
+    prompt="red apple",
+    evaluator="localhost:1",
+    dealers=("localhost:2", "localhost:3"),
+    negative_prompt="blurry, dark",
+    num_inference_steps=7,
+    guidance_scale=3.5,
+    num_images_per_prompt=2,
+    scheduler="LCMScheduler",
+    seed=5,
+    latents=Path("latents.npy"),
+    height=96,
+    width=32,
+    output=Path("b.png"),
+    report=Path("r.json"),
+    check=Path("check"),
+    verify=False,
+    timeout=2.5,
+)
+VALUES = {  # of every option of generate
+    "evaluator": "localhost:1",
+    "dealer": "localhost:2 localhost:3",
+    "negative-prompt": "blurry, dark",
+    "num-inference-steps": "7",
+    "guidance-scale": "3.5",
+    "num-images-per-prompt": "2",
+    "scheduler": "LCMScheduler",
+    "seed": "5",
+    "latents": "latents.npy",
+    "height": "96",
+    "width": "32",
+    "output": "b.png",
+    "report": "r.json",
+    "check": "check",
+    "verify": "off",
+    "timeout": "2.5",
+}
+
+
+def test_every_option_of_generate_from_the_environment(generated):
+    assert set(VALUES) == {option.values[1].opts[0][2:] for option in OPTIONS if option.values[0] == "generate"}
+    settings = {name.replace("-", "_").upper(): value for name, value in VALUES.items()}
+    assert ppidm("generate", "OUT/client", "red apple", **settings).status == 0
+    assert generated == [CHOSEN]
+
+
+def test_every_option_of_generate_from_the_command_line(generated):
+    pairs = [(f"--{name}", value) for name, value in VALUES.items() if name != "dealer"]
+    pairs += [("--dealer", "localhost:2"), ("--dealer", "localhost:3")]
+    assert ppidm("generate", "OUT/client", "red apple", *[word for pair in pairs for word in pair]).status == 0
+    assert generated == [CHOSEN]
+
+
+def test_the_command_line_wins(generated):
+    assert ppidm(*GENERATE, DEALER="127.0.0.1:8 127.0.0.1:9", EVALUATOR="127.0.0.1:7").status == 0
+    assert (generated[0].evaluator, generated[0].dealers) == ("127.0.0.1:1", ("127.0.0.1:2",))
+
+
+def test_a_bad_value_in_the_environment():
+    shown = ppidm(*GENERATE, NUM_INFERENCE_STEPS="many")
+    assert shown.status == 2
+    assert "Invalid value for '--num-inference-steps' (env var: 'PPIDM_NUM_INFERENCE_STEPS')" in shown.err
+
+
+def test_the_settings_show_no_prompt():
+    assert "apple" not in repr(CHOSEN)
+    assert "blurry" not in repr(CHOSEN)
+
+
+@pytest.fixture
+def exported(monkeypatch):
+    calls = []
+    result = ExportResult(Path("OUT"), 96, 113, 1e-6, 64.6)
+    monkeypatch.setattr("ppidm.export.package.export_package", lambda settings, _: calls.append(settings) or result)
+    return calls
+
+
+def test_options_of_export(exported):
+    shown = ppidm("export", "MODEL", "OUT")
+    assert shown.out.startswith("OUT: 96 slices, 113 client segments, 2 servers; ")
+    ppidm("export", "MODEL", "OUT", SERVERS=5, OFFLOAD="conv", RETRACE=1, FORCE="true")
+    ppidm("export", "MODEL", "OUT", "--servers", "5", "--offload", "conv", "--retrace", "--force")
+    chosen = ExportSettings("MODEL", Path("OUT"), 5, OffloadChoice.CONV, retrace=True, force=True)
+    assert exported == [ExportSettings("MODEL", Path("OUT")), chosen, chosen]
+
+
+@pytest.fixture
+def served(monkeypatch):
+    calls = []
+    monkeypatch.setattr("ppidm.runtime.server.serve", calls.append)
+    return calls
+
+
+def test_options_of_serve(served):
+    ppidm("serve", "OUT/server-0")
+    ppidm("serve", "OUT/server-0", LISTEN="[::1]:0", THREADS=2, WORKERS=1, LOG_LEVEL="debug")
+    words = "--listen", "[::1]:0", "--threads", "2", "--workers", "1", "--log-level", "debug"
+    ppidm("serve", "OUT/server-0", *words)
+    chosen = ServeSettings(Path("OUT/server-0"), Address("::1", 0), 2, 1, "debug")
+    assert served == [ServeSettings(Path("OUT/server-0")), chosen, chosen]
