@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.pipeline import PrivateStableDiffusionOutput, PrivateStableDiffusionPipeline
 from ppidm.protocol.errors import InputError
 
@@ -48,6 +49,7 @@ class GenerateSettings:
     check: Path | None = None
     verify: bool = True
     timeout: float = 60.0
+    links: LinkSettings = LOOPBACK
 
     def __repr__(self) -> str:
         return f"GenerateSettings(package={self.package}, evaluator={self.evaluator}, dealers={self.dealers})"
@@ -84,6 +86,7 @@ def generate(
         check=settings.check,
         verify=settings.verify,
         timeout=settings.timeout,
+        links=settings.links,
     ) as pipe:
         result = pipe(
             settings.prompt,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ppidm.client.dispute import find_liars
+from ppidm.client.shapes import ShapeRecord
 from ppidm.protocol.errors import CheckError, InputError, NonFiniteError, PeerError
 from ppidm.protocol.fixed_point import decode, encode, largest_scale
 from ppidm.protocol.masks import Mask
@@ -46,6 +47,7 @@ class Offloader:
 
     def __init__(self, package: ClientPackage, servers: Servers, account: Account) -> None:
         self._package, self._servers, self._account = package, servers, account
+        self._shapes = ShapeRecord()
         self._failure: Exception | None = None
         self.non_finite: str | None = None
 
@@ -69,6 +71,7 @@ class Offloader:
     def _offload(self, name: str, x: Floats) -> list[Floats]:
         subgraph = self._package.slices[name]
         rows = x.reshape(-1, x.shape[-1]) if subgraph.layers[0].kind == "product" else x
+        self._shapes.require_unchanged(name, rows.shape)
         encoded, scale = self._encode(subgraph, rows)
         results = self._ask(subgraph, encoded)
         decoded = self._decode(name, results, scale)

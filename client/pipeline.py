@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ppidm.client.account import Account
 from ppidm.client.arguments import Request, make_generator, make_request
 from ppidm.client.denoiser import Denoiser
+from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.offload import Offloader
 from ppidm.client.package import ClientPackage, load_package
 from ppidm.client.pictures import ImageDecoder, TextEncoder, pil_from_floats
@@ -85,6 +86,7 @@ class PrivateStableDiffusionPipeline:
         verify: bool = True,
         timeout: float = 60.0,
         threads: int = 0,
+        links: LinkSettings = LOOPBACK,
     ) -> Self:
         """Load `OUT/client` and connect to the servers.
 
@@ -96,6 +98,7 @@ class PrivateStableDiffusionPipeline:
             verify: check every answer. Turn it off for measurements only.
             timeout: seconds that one request may take.
             threads: of each of the client's own graphs; 0 means one per core.
+            links: pins, certificates and tokens, for servers outside of loopback.
 
         Raises:
             PackageError: the package is corrupt or of another version.
@@ -103,7 +106,7 @@ class PrivateStableDiffusionPipeline:
             PeerError: a server cannot be reached or has another package.
         """
         package = load_package(Path(path), None if check is None else Path(check), verify=verify)
-        return cls(package, connect(evaluator, dealers, package.manifest.package, timeout), threads)
+        return cls(package, connect(evaluator, dealers, package.manifest.package, timeout, links), threads)
 
     def __call__(
         self,

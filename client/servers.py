@@ -1,4 +1,4 @@
-"""The servers of a session: one evaluator and its dealers, known to be different processes with the client's package."""
+"""The servers of a session: an evaluator and its dealers, known to be different processes with the client's package."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.transport import Server
+from ppidm.protocol.address import parse_address
 from ppidm.protocol.errors import InputError, PeerError
 
 if TYPE_CHECKING:
@@ -48,11 +49,14 @@ def connect(
         links: pins, certificates, token; by default loopback only.
 
     Raises:
-        InputError: no dealer, or one server in two roles.
-        PeerError: a server cannot be reached, or holds another package.
+        InputError: no dealer, one server in two roles, or one that is neither pinned nor on loopback.
+        PeerError: a server cannot be reached, has another certificate than the pinned one, or another package.
     """
     if not dealers:
-        raise InputError("no dealer; expected at least one (--dealer HOST:PORT), run by another operator than the evaluator")
+        raise InputError(
+            "no dealer; expected at least one (--dealer HOST:PORT), run by another operator than the evaluator"
+        )
+    links.require_protection([parse_address(address) for address in (evaluator, *dealers)])
     with ExitStack() as opened:
         servers = _open(evaluator, dealers, timeout, links, opened)
         _require_distinct(servers, [str(server.address) for server in servers.all])
@@ -61,8 +65,8 @@ def connect(
         for server, handshake in zip(servers.all, handshakes, strict=True):
             if handshake.package != package:
                 raise PeerError(
-                    f"{server} serves package {ascii(handshake.package[:16])}..., the client has {package[:16]}...; start it "
-                    "with a server directory of the same export"
+                    f"{server} serves package {handshake.package[:16]!a}..., the client has {package[:16]}...; start "
+                    "it with a server directory of the same export"
                 )
         _require_distinct(servers, [handshake.instance for handshake in handshakes])
         opened.pop_all()
@@ -81,7 +85,7 @@ def _require_distinct(servers: Servers, identities: Sequence[str]) -> None:
     for server, identity in zip(servers.all, identities, strict=True):
         if identity in seen:
             raise InputError(
-                f"{server} is the same server as {seen[identity]}, or has its certificate; expected different servers, run by "
-                "different operators: one that is both evaluator and dealer could read everything"
+                f"{server} is the same server as {seen[identity]}, or has its certificate; expected different servers, "
+                "run by different operators: one that is both evaluator and dealer could read everything"
             )
         seen[identity] = server

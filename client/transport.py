@@ -19,12 +19,6 @@ from ppidm.protocol.messages import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),  # an answer's size is known from its request, and checked
-    ("grpc.max_send_message_length", -1),
-    ("grpc.enable_retries", 0),  # a retry needs a fresh mask, or the identical bytes to the same server
-    ("grpc.enable_http_proxy", 0),  # whoever runs a proxy (http_proxy) between client and servers would see all messages
-]
 _LONGEST_QUOTE = 300  # characters of a server's text that an error repeats
 
 
@@ -140,11 +134,14 @@ class Server:
         """Close the connection; requests in flight fail."""
         self._link.channel.close()
 
+    def _tls_advice(self) -> str:
+        return "" if self.certificate else ", with --pin if it uses TLS"
+
     def _peer_error(self, error: Any) -> PeerError:  # noqa: ANN401
         code, details = error.code(), ascii(error.details() or "")[:_LONGEST_QUOTE]
         advice = {
-            grpc.StatusCode.UNAVAILABLE: "is `ppidm serve` running there? Start it and try again",
-            grpc.StatusCode.UNAUTHENTICATED: "give the token or certificate that its operator knows you by",
+            grpc.StatusCode.UNAVAILABLE: f"is `ppidm serve` running there? Start it and try again{self._tls_advice()}",
+            grpc.StatusCode.UNAUTHENTICATED: "give the token that its operator made for you (--token-file)",
             grpc.StatusCode.DEADLINE_EXCEEDED: f"no answer within {self._timeout:g} s; raise --timeout, or try again",
         }.get(code, "see the server's log")
         return PeerError(f"{self} failed: {code.name}, {details}; {advice}")

@@ -2,6 +2,9 @@
 
 Every session names its execution provider (the CPU wheel lists an Azure one too) and does not spin: with one session per
 slice, spinning threads fight each other (measured: 400 runs over 200 sessions take 6.5 s spinning and 0.1 s without).
+
+Security:
+    Files may be hostile: `onnx_guard` reads each before ONNX Runtime does.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
+from ppidm.engines.onnx_guard import Policy, require_allowed, require_allowed_content
+from ppidm.engines.onnx_policy import SEGMENT, SLICE
 from ppidm.engines.selftest import verify_runner
 from ppidm.protocol.errors import PackageError
 from ppidm.protocol.messages import ANSWER, MASKED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -25,27 +30,34 @@ if TYPE_CHECKING:
     from ppidm.protocol.ring import Digits, Ring
 
 _FATAL_ONLY = 4
+_LONGEST_QUOTE = 300  # characters of a hostile file that an error message repeats
 _ORT_ERRORS = tuple(
     vars(ort.capi.onnxruntime_pybind11_state)[name]
     for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException")
 )
 
 
-def open_session(model: Path | bytes, threads: int = 0) -> ort.InferenceSession:
+def open_session(model: Path | bytes, threads: int = 0, policy: Policy | None = SEGMENT) -> ort.InferenceSession:
     """Load an ONNX graph on the CPU execution provider.
 
     Args:
         model: a file, or its content.
         threads: intra-op threads; 0 means one per core.
+        policy: what the graph may hold; None trusts it, and lets its weights lie in other files.
 
     Raises:
-        PackageError: not a graph that ONNX Runtime can load.
+        PackageError: `policy` refuses the graph, or ONNX Runtime cannot load it.
     """
+    if policy is not None and isinstance(model, bytes):
+        require_allowed_content(model, policy, "ONNX graph")
+    elif policy is not None:
+        require_allowed(model, policy)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # not ONNX Runtime's own, whatever the name is
     source = model if isinstance(model, bytes) else str(model)
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -54,15 +66,34 @@ def open_session(model: Path | bytes, threads: int = 0) -> ort.InferenceSession:
         raise PackageError(f"{name}: ONNX Runtime cannot load it ({error}); copy or export the package again") from error
 
 
+def open_graph(
+    path: Path, reads: Iterable[str], writes: Iterable[str], threads: int = 0, policy: Policy = SEGMENT
+) -> ort.InferenceSession:
+    """`open_session` of a graph that must read and write just these values.
+
+    Raises:
+        PackageError: see `open_session`; or it reads or writes others.
+    """
+    session = open_session(path, threads, policy)
+    expected = sorted(set(reads)), sorted(writes)
+    got = sorted(value.name for value in session.get_inputs()), sorted(value.name for value in session.get_outputs())
+    if got != expected:
+        raise PackageError(
+            f"{path}: not {policy.name} of this package: it reads and writes {ascii(got)[:_LONGEST_QUOTE]}; expected "
+            f"{ascii(expected)[:_LONGEST_QUOTE]}; copy or export the package again"
+        )
+    return session
+
+
 class CpuRunner:
     """A slice in an ONNX Runtime session."""
 
-    def __init__(self, session: ort.InferenceSession) -> None:
-        self._session = session
+    def __init__(self, session: ort.InferenceSession, outputs: Sequence[str] | None = None) -> None:
+        self._session, self._outputs = session, outputs
 
     def run(self, digits: Digits) -> Sequence[NDArray[np.int32]]:
         """See `engines.base.Runner.run`."""
-        answers: list[Any] = self._session.run(None, {MASKED: digits})
+        answers: list[Any] = self._session.run(self._outputs, {MASKED: digits})
         return answers
 
 
@@ -85,11 +116,9 @@ class CpuEngine:
     def load(self, directory: Path, subgraph: Subgraph) -> CpuRunner:
         """See `engines.base.Engine.load`."""
         path = directory / subgraph.file
-        session = open_session(path, self._threads)
-        expected = [f"{ANSWER}{index}" for index in range(len(subgraph.layers))]
-        if [value.name for value in session.get_inputs()] != [MASKED] or [v.name for v in session.get_outputs()] != expected:
-            raise PackageError(f"{path}: not a slice: expected input {MASKED!r} and outputs {expected}")
-        runner = CpuRunner(session)
+        outputs = [f"{ANSWER}{index}" for index in range(len(subgraph.layers))]
+        session = open_graph(path, [MASKED], outputs, self._threads, SLICE)
+        runner = CpuRunner(session, outputs)
         try:
             verify_runner(self, runner, subgraph, self._ring)
         except _ORT_ERRORS as error:

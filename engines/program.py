@@ -12,7 +12,7 @@ from graphlib import TopologicalSorter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ppidm.engines.onnxruntime import open_session
+from ppidm.engines.onnxruntime import open_graph
 from ppidm.protocol.errors import PackageError
 from ppidm.protocol.manifest import Offload, Program, Segment
 
@@ -64,7 +64,9 @@ class ProgramRunner:
         self.program = program
         self._before = _dependencies(program)
         segments = [step for step in program.steps if isinstance(step, Segment)]
-        self._sessions = {step.file: open_session(directory / step.file, threads) for step in segments}
+        self._sessions = {
+            step.file: open_graph(directory / step.file, step.reads, [*step.writes, FLOPS], threads) for step in segments
+        }
         self._uses = Counter(name for step in program.steps for name in step.reads)
 
     def run(self, inputs: Mapping[str, Array], offload: OffloadCallable, pool: Executor) -> ProgramResult:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from ppidm.protocol.check import draw_check
+from ppidm.engines.onnx_guard import require_allowed
+from ppidm.engines.onnx_policy import SLICE
+from ppidm.protocol.check import draw_check, require_norm
 from ppidm.protocol.check_file import VECTORS, write_checks
 from ppidm.protocol.errors import InputError, PackageError
 from ppidm.protocol.manifest import CheckManifest, ServerManifest, digests_of, load_manifest, write_manifest
@@ -34,7 +36,8 @@ def draw_check_keys(server: Path, out: Path, *, force: bool = False, progress: P
 
     Raises:
         InputError: `out` exists and `force` is off.
-        PackageError: `server` is no server directory, or a slice of it cannot be read.
+        PackageError: `server` is no server directory, a slice of it cannot be read or holds what slices may not, or the
+            manifest understates the norm of its weights.
     """
     if out.exists() and not force:
         raise InputError(f"{out} exists; give another folder, or --force to replace it")
@@ -44,6 +47,8 @@ def draw_check_keys(server: Path, out: Path, *, force: bool = False, progress: P
         if progress is not None:
             progress("drawing check vectors", done, len(manifest.slices))
         weights = weights_from_slice(server / subgraph.file, subgraph.layers)
+        for layer, integers in zip(subgraph.layers, weights, strict=True):
+            require_norm(layer, integers)
         checks[subgraph.name] = [draw_check(layer, w) for layer, w in zip(subgraph.layers, weights, strict=True)]
     staging = Path(mkdtemp(prefix=f".{out.name}-", dir=out.absolute().parent))
     try:
@@ -64,6 +69,7 @@ def weights_from_slice(path: Path, layers: tuple[Layer, ...]) -> list[Integers]:
     Raises:
         PackageError: not a slice of `ppidm export`.
     """
+    require_allowed(path, SLICE)
     try:
         stored = {str(name): value.const_value for name, value in ir.load(path).graph.initializers.items()}
         return [_weights(stored, index, layer) for index, layer in enumerate(layers)]

@@ -67,7 +67,7 @@ def reference_from_model(model: Path, sample_shape: Shape, tokens: int, vocabula
 
 def _run(path: Path, feeds: dict[str, NDArray[Any]]) -> Floats:
     try:
-        output: Floats = open_session(path).run(None, feeds)[0]
+        output: Floats = open_session(path, policy=None).run(None, feeds)[0]
     except PackageError as error:
         raise InputError(f"{path}: {error.__cause__}; trace the pipeline again with --retrace") from error
     return output

@@ -11,9 +11,11 @@ import onnx_ir as ir
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
+from ppidm.engines.onnx_guard import Policy, require_allowed
+from ppidm.engines.onnx_policy import SEGMENT, TEXT
 from ppidm.export.flops import count_flops
 from ppidm.export.graph import load_graph
-from ppidm.protocol.errors import InputError, UnsupportedError
+from ppidm.protocol.errors import InputError, PackageError, UnsupportedError
 from ppidm.protocol.manifest import ImageConfig
 from ppidm.protocol.sampler_table import FILE as SAMPLERS
 from ppidm.protocol.sampler_table import load_table
@@ -93,10 +95,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 def copy_components(model: Path, client: Path, config: ModelConfig) -> None:
     """Write the client's own graphs, tokenizer and samplers."""
-    for component, file in (("text_encoder", "text_encoder.onnx"), ("vae", "vae_decoder.onnx")):
+    for component, file, policy in (("text_encoder", "text_encoder.onnx", TEXT), ("vae", "vae_decoder.onnx", SEGMENT)):
         graph = load_graph(model / component / "model.onnx")
         count_flops(graph.graph)
-        save_graph(graph, client / file)
+        save_graph(graph, client / file, policy)
     _tokenizer(model, config).save(str(client / "tokenizer.json"))
     _check_samplers(model / SAMPLERS, config.scheduler)
     shutil.copyfile(model / SAMPLERS, client / SAMPLERS.name)
@@ -111,12 +113,22 @@ def _check_samplers(path: Path, scheduler: str) -> None:
         raise InputError(f"{path}: {error}; trace the pipeline again with --retrace") from error
 
 
-def save_graph(model: ir.Model, path: Path) -> None:
-    """Save `model` as one file, weights included."""
+def save_graph(model: ir.Model, path: Path, policy: Policy = SEGMENT) -> None:
+    """Save `model` as one file, weights included.
+
+    Raises:
+        UnsupportedError: it holds what clients or servers refuse to run.
+    """
     for value in model.graph.initializers.values():
         if isinstance(value.const_value, ir.ExternalTensor):
             value.const_value = ir.tensor(value.const_value.numpy().copy(), name=value.name)
     ir.save(model, path)
+    try:
+        require_allowed(path, policy)
+    except PackageError as error:
+        raise UnsupportedError(
+            f"{model.graph.name}: {policy.name} would hold what ppidm does not run ({error.__cause__}); export another model"
+        ) from error
 
 
 def _tokenizer(model: Path, config: ModelConfig) -> Tokenizer:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from ppidm.engines.onnx_policy import SLICE
 from ppidm.engines.selftest import answers_digest, test_digits
 from ppidm.export.compare import (
     FloatOffload,
@@ -26,7 +27,7 @@ from ppidm.export.partition import Partition, partition_graph
 from ppidm.export.quantize import WEIGHT_BITS, QuantizedLayer, quantize_layer
 from ppidm.export.slices import slice_from_layers
 from ppidm.export.trace import is_traced, resolve_model, trace
-from ppidm.protocol.check import CheckVectors, draw_check
+from ppidm.protocol.check import CheckVectors, draw_check, require_norm
 from ppidm.protocol.check_file import VECTORS, write_checks
 from ppidm.protocol.errors import InputError
 from ppidm.protocol.linear import apply
@@ -193,12 +194,14 @@ class _Export:
             layers = [quantize_layer(linear.layer, linear.weights(), linear.bias()) for linear in group.operators]
             slices.subgraphs.append(self.write_slice(group.name, layers, shapes[group.name]))
             slices.openings[group.name] = [Opening(layer.scales, layer.bias) for layer in layers]
+            for layer in layers:
+                require_norm(layer.layer, layer.weights)
             slices.checks[group.name] = [draw_check(layer.layer, layer.weights) for layer in layers]
         return slices
 
     def write_slice(self, name: str, layers: list[QuantizedLayer], shape: Shape) -> Subgraph:
         file = f"slices/{name}.onnx"
-        save_graph(slice_from_layers(name, layers, self.ring), self.server / file)
+        save_graph(slice_from_layers(name, layers, self.ring), self.server / file, SLICE)
         digits = test_digits(self.ring, shape)
         answers = [apply(layer.layer, layer.weights, digits, self.ring).view("<i4") for layer in layers]
         return Subgraph(

@@ -16,5 +16,5 @@ Modules, in import order:
 - `run`: the protocol on one page.
 - `cost`: what it costs, declared.
 - `manifest`, `arrays`, `openings`, `check_file`, `sampler_table`: the files of a package.
-- `address`, `handshake`: who talks to whom.
+- `address`, `certificates`, `tokens`, `tls`, `handshake`: who talks to whom.
 """

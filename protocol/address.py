@@ -64,7 +64,7 @@ def loopback_address(address: Address, advice: str) -> Address:
     hosts = _resolve(address)
     if not is_loopback(address):
         raise InputError(
-            f"address {address} is {', '.join(hosts)}; without more protection expected a loopback address, since who watches "
+            f"address {address} is {', '.join(hosts)}; expected a loopback address, or protection, since who watches "
             f"the links of all servers learns what colluding servers would: {advice}"
         )
     return Address(min(hosts, key=lambda host: ":" in host), address.port)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,12 +41,29 @@ def read_arrays(path: Path, expected: Mapping[str, tuple[str, Shape]]) -> dict[s
 
 
 def _read(path: Path, expected: Mapping[str, tuple[str, Shape]]) -> dict[str, NDArray[Any]]:
-    with path.open("rb") as source, np.load(source, allow_pickle=False) as file:
-        if surplus := set(file.files) ^ set(expected):
+    """What the file says of its arrays is compared before memory is allocated for them."""
+    needed = sum(_bytes(np.dtype(dtype), shape) for dtype, shape in expected.values())
+    with zipfile.ZipFile(path) as archive:
+        if surplus := {name.removesuffix(".npy") for name in archive.namelist()} ^ set(expected):
             raise PackageError(f"{path}: array {min(surplus)!a} is missing or unknown; export the package again")
-        arrays = {name: file[name] for name in expected}
-    for name, (dtype, shape) in expected.items():
-        if (arrays[name].dtype.str, arrays[name].shape) != (np.dtype(dtype).str, shape):
-            got = f"{arrays[name].dtype}{arrays[name].shape}"
-            raise PackageError(f"{path}: array {name!r} is {got}; expected {np.dtype(dtype)}{shape}")
-    return arrays
+        if (size := path.stat().st_size) < needed:
+            raise ValueError(f"{size} bytes; its arrays need {needed}")
+        return {name: _array(archive, name, np.dtype(dtype), shape) for name, (dtype, shape) in expected.items()}
+
+
+def _array(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], shape: Shape) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("another version of npy")
+        got_shape, in_columns, got_dtype = np.lib.format.read_array_header_1_0(file)
+        if (got_shape, got_dtype.str) != (shape, dtype.str):
+            got = f"{got_dtype}{got_shape}"
+            raise PackageError(f"{archive.filename}: array {name!a} is {got}; expected {dtype}{shape}")
+        content = file.read(_bytes(dtype, shape))
+    if len(content) != _bytes(dtype, shape):
+        raise EOFError(name)
+    return np.frombuffer(bytearray(content), dtype).reshape(shape, order="F" if in_columns else "C")
+
+
+def _bytes(dtype: np.dtype[Any], shape: Shape) -> int:
+    return int(prod(shape)) * dtype.itemsize

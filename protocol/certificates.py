@@ -1,21 +1,19 @@
-"""Certificates, pins and tokens: how the parties of a network know each other (SECURITY.md, "Links").
+"""Certificates and pins: how the parties of a network know each other (SECURITY.md, "Links").
 
-A server has a self-signed certificate of an elliptic-curve key, and the client pins it. Servers know clients by certificate or
-by bearer token; of a token a server stores the SHA-256 only.
+A server has a certificate of an elliptic-curve key, self-signed or not, and the client pins it. Servers know clients by
+certificate, or by a bearer token (`ppidm.protocol.tokens`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import re
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-TOKEN_BYTES = 32
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _CLOCK_SKEW = timedelta(hours=1)
 
@@ -72,7 +69,8 @@ def make_identity(name: str, hosts: Sequence[str], days: int) -> Identity:
         )
     )
     if hosts:
-        builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
+        names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+        builder = builder.add_extension(names, critical=False)
     certificate = builder.sign(key, SHA256())
     return Identity(
         certificate.public_bytes(Encoding.PEM), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -92,30 +90,60 @@ def load_identity(certificate: Path, key: Path) -> Identity:
     Raises:
         InputError: unreadable, expired, of another key, or not of an elliptic-curve key.
     """
-    identity = Identity(_read(certificate), _read(key))
-    parsed = parse_certificate(identity.certificate, str(certificate))
+    identity = Identity(read_key_file(certificate), read_key_file(key))
+    [parsed, *_] = parse_certificates(identity.certificate, str(certificate))
     require_current(parsed, str(certificate))
+    require_elliptic_curve(parsed, str(certificate))
     try:
         private = load_pem_private_key(identity.key, password=None)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{key}: not an unencrypted PEM private key; `ppidm keys` makes one") from error
-    if not isinstance(private, ec.EllipticCurvePrivateKey):
-        raise InputError(f"{key}: not an elliptic-curve key; with others TLS 1.2 could not be ruled out. Make one with `ppidm keys`")
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # `from None`: what the parser says of a key is nobody's business
+        raise InputError(f"{key}: not an unencrypted PEM private key; `ppidm keys` makes one") from None
     if private.public_key() != parsed.public_key():
         raise InputError(f"{key}: not the key of {certificate}; give the pair that `ppidm keys` made together")
     return identity
 
 
-def parse_certificate(pem: bytes, name: str) -> x509.Certificate:
-    """Read the first PEM certificate.
+def parse_certificates(pem: bytes, name: str) -> list[x509.Certificate]:
+    """Read all PEM certificates.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or one is corrupt.
     """
     try:
-        return x509.load_pem_x509_certificate(pem)
+        return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
-        raise InputError(f"{name}: not a PEM certificate; `ppidm keys` makes one") from error
+        raise InputError(f"{name}: no PEM certificate, or a corrupt one; `ppidm keys` makes them") from error
+
+
+def require_elliptic_curve(certificate: x509.Certificate, name: str) -> None:
+    """Check the kind of key.
+
+    Raises:
+        InputError: RSA or another one.
+
+    Security:
+        This is how TLS 1.2 is ruled out; see `ppidm.protocol.tls`.
+    """
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        kind = type(key).__name__.strip("_").removesuffix("PublicKey")
+        raise InputError(
+            f"{name}: a key of kind {kind}; expected an elliptic-curve key, since with others TLS 1.2 could not be "
+            "ruled out. `ppidm keys` makes one"
+        )
+
+
+def name_in(certificate: x509.Certificate) -> str | None:
+    """A host name or address that the certificate is for, or its common name, or None."""
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(common[0].value) if common else None
+    kinds = x509.IPAddress, x509.DNSName
+    hosts = [str(host) for kind in kinds for host in alternatives.get_values_for_type(kind)]
+    return next((host for host in hosts if "*" not in host), None)
 
 
 def require_current(certificate: x509.Certificate, name: str) -> None:
@@ -127,7 +155,10 @@ def require_current(certificate: x509.Certificate, name: str) -> None:
     now = datetime.now(UTC)
     if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
         dates = f"{certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
-        raise InputError(f"{name}: the certificate is valid from {dates}, and today is {now:%Y-%m-%d}; make a new one, or set the clock")
+        raise InputError(
+            f"{name}: the certificate is valid from {dates}, and today is {now:%Y-%m-%d}; make a new one, or set the "
+            "clock"
+        )
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -148,50 +179,12 @@ def parse_pin(text: str) -> tuple[str, str]:
     return address, digest
 
 
-def make_token() -> str:
-    """A new bearer token."""
-    return secrets.token_urlsafe(TOKEN_BYTES)
-
-
-def token_digest(token: str) -> str:
-    """What a server stores of a token."""
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
-def load_token_digests(path: Path) -> frozenset[str]:
-    """Read a server's token file: one SHA-256 per line; what follows it on the line is a note.
+def read_key_file(path: Path) -> bytes:
+    """Read a certificate, a key or a file of tokens.
 
     Raises:
-        InputError: unreadable, empty, or a line that is no digest.
+        InputError: it cannot be read.
     """
-    lines = [line.split()[0] for line in _read(path).decode("ascii", "replace").splitlines() if line.strip()]
-    for number, digest in enumerate(lines, 1):
-        if not _DIGEST.fullmatch(digest):
-            raise InputError(f"{path}: entry {number} is no SHA-256 in hexadecimal; `ppidm keys token` writes this file")
-    if not lines:
-        raise InputError(f"{path}: no token; `ppidm keys token` writes this file")
-    return frozenset(lines)
-
-
-def token_is_known(token: str, digests: frozenset[str]) -> bool:
-    """Whether a client's token is one of those; in constant time for each."""
-    digest = token_digest(token)
-    return any([hmac.compare_digest(digest, known) for known in digests])  # noqa: C419  (all of them, whichever matches)
-
-
-def load_token(path: Path) -> str:
-    """Read a client's token file: one line.
-
-    Raises:
-        InputError: unreadable, or not one token.
-    """
-    words = _read(path).decode("ascii", "replace").split()
-    if len(words) != 1 or not words[0].isascii():
-        raise InputError(f"{path}: {len(words)} words; expected one token, as `ppidm keys token` writes it")
-    return words[0]
-
-
-def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ppidm.protocol.errors import PackageError
 from ppidm.protocol.linear import Layer, patches
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ppidm.protocol.ring import Integers
 
     Vector = NDArray[np.int64]
+
+_ROUNDING = 1 - 2.0**-44  # of float64 in two ways to compute one norm; far less than `fixed_point.MARGIN` leaves
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,6 +40,24 @@ class CheckVectors:
 
     def __repr__(self) -> str:
         return f"CheckVectors(out_channels={len(self.v)})"
+
+
+def require_norm(layer: Layer, weights: Integers) -> None:
+    """Check that a layer's `weight_norm` is not less than the norm of its quantised weights.
+
+    The client scales activations by it (`fixed_point`). If it were too small, results could leave the ring, and the
+    check would fail for some activations and not for others: a package could make aborts depend on the picture.
+
+    Raises:
+        PackageError: it is less.
+    """
+    rows = np.square(weights.astype(np.float64)).reshape(len(weights), -1).sum(axis=1)
+    norm = float(np.sqrt(rows.max(initial=0.0)))
+    if not layer.weight_norm >= norm * _ROUNDING:
+        raise PackageError(
+            f"{layer.name}: the manifest says that its weights have norm {layer.weight_norm:.6g}; expected at least "
+            f"{norm:.6g}. A client of this package would give away whether activations are large; do not use it"
+        )
 
 
 def draw_check(layer: Layer, weights: Integers) -> CheckVectors:

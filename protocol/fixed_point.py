@@ -47,19 +47,23 @@ def largest_scale(ring: Ring, layers: Iterable[Layer], x: NDArray[np.float32], d
     Raises:
         PackageError: the weights of a layer leave no room in the ring; depends on public values only.
     """
+    rooms = [(layer, _room(ring, layer, dealers)) for layer in layers]
     largest = float(np.abs(x).max(initial=0.0))
     if largest == 0.0:
         return 1.0
     scale = (LARGEST_INTEGER - 1) / largest
-    for layer in layers:
-        room = headroom(ring, dealers) / max(layer.weight_norm, 1.0) - sqrt(layer.row_length) / 2
-        if room <= 0:
-            raise PackageError(
-                f"{layer.name}: weights of norm {layer.weight_norm:.3g} leave no room in {ring.bits} bits"
-            )
+    for layer, room in rooms:
         if row_norm := largest_row_norm(layer, x):  # 0 where strides skip every value of x that is not 0
             scale = min(scale, room / row_norm)
     return scale * MARGIN
+
+
+def _room(ring: Ring, layer: Layer, dealers: int) -> float:
+    """What the norm of a row of integers must stay below, before they are rounded. Never looks at an activation."""
+    room = headroom(ring, dealers) / max(layer.weight_norm, 1.0) - sqrt(layer.row_length) / 2
+    if room <= 0:
+        raise PackageError(f"{layer.name}: weights of norm {layer.weight_norm:.3g} leave no room in {ring.bits} bits")
+    return room
 
 
 def encode(x: NDArray[np.float32], scale: float) -> Integers:

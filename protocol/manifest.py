@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 64 << 20  # SD 1.5's has 0.5 MB
 _CHUNK = 1 << 20
 _AGAIN = "copy or export the package again"
 _LONGEST_QUOTE = 200  # characters of a hostile file that an error message repeats
@@ -227,7 +228,7 @@ def manifest_kind(directory: Path) -> str:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(_read(path))
     except (OSError, ValueError, RecursionError) as error:
         problem = f"{path}: not a readable manifest ({error})"
         raise PackageError(f"{problem}; expected a directory of `ppidm export`") from error
@@ -237,6 +238,17 @@ def _content(path: Path) -> dict[str, Any]:
             f"{path}: format {_quote(version)}; this ppidm reads format {FORMAT}. Export the package again"
         )
     return dict(content)
+
+
+def _read(path: Path) -> bytes:
+    """A pipe would never end, and a file may be larger than the memory."""
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")
+    with path.open("rb") as file:
+        content = file.read(MAX_MANIFEST_BYTES + 1)
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise ValueError(f"more than {MAX_MANIFEST_BYTES} bytes")
+    return content
 
 
 def _parse(path: Path, kind: type[M]) -> M:

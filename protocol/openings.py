@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ppidm.protocol.arrays import read_arrays, write_arrays
+from ppidm.protocol.errors import PackageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from ppidm.protocol.manifest import Subgraph
@@ -40,7 +42,7 @@ def read_openings(path: Path, slices: Sequence[Subgraph]) -> dict[str, list[Open
     """Read the openings of `slices`.
 
     Raises:
-        PackageError: the file does not hold just these.
+        PackageError: the file does not hold just these, or one is inf or nan.
     """
     expected = {
         f"{subgraph.name}/{index}/{field}": ("<f4", (layer.out_channels,))
@@ -49,6 +51,8 @@ def read_openings(path: Path, slices: Sequence[Subgraph]) -> dict[str, list[Open
         for field in ("scales", "bias")
     }
     arrays = read_arrays(path, expected)
+    if broken := [name for name, values in arrays.items() if not np.isfinite(values).all()]:
+        raise PackageError(f"{path}: array {broken[0]!r} holds inf or nan; copy or export the package again")
     return {
         subgraph.name: [
             Opening(arrays[f"{subgraph.name}/{index}/scales"], arrays[f"{subgraph.name}/{index}/bias"])

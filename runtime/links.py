@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from ppidm.protocol.address import Address, loopback_address
-from ppidm.protocol.certificates import load_identity, load_token_digests, parse_certificate, token_is_known
+from ppidm.protocol.certificates import load_identity, parse_certificates, read_key_file
 from ppidm.protocol.errors import InputError
 from ppidm.protocol.tls import require_tls_1_3
+from ppidm.protocol.tokens import load_token_digests, token_is_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ class LinkSettings:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InputError("--tls-cert and --tls-key go together; one of them is missing")
         if self.client_ca is not None and self.tls_cert is None:
-            raise InputError("--client-ca needs TLS; give --tls-cert and --tls-key too (`ppidm keys server` makes them)")
+            raise InputError("--client-ca needs TLS; give --tls-cert and --tls-key too (see `ppidm keys server`)")
 
 
 LOOPBACK = LinkSettings()
@@ -57,8 +58,18 @@ def listen_address(address: Address, links: LinkSettings) -> Address:
     if links.tls_cert is None:
         return loopback_address(address, "give --tls-cert and --tls-key (`ppidm keys server` makes them)")
     if links.client_ca is None and links.token_file is None:
-        return loopback_address(address, "give --client-ca or --token-file too: whoever may use this server must be known")
+        return loopback_address(address, "give --client-ca or --token-file too: a server must know its clients")
     return address
+
+
+def require_usable(links: LinkSettings) -> None:
+    """Fail now, not after minutes of loading, where certificates or tokens are of no use.
+
+    Raises:
+        InputError: see `bind` and `Gate`.
+    """
+    _credentials(links)
+    Gate(links)
 
 
 def bind(server: grpc.Server, address: Address, links: LinkSettings) -> int:
@@ -83,13 +94,17 @@ def _credentials(links: LinkSettings) -> grpc.ServerCredentials | None:
     identity = load_identity(links.tls_cert, links.tls_key)
     clients = None
     if links.client_ca is not None:
-        clients = links.client_ca.read_bytes()
-        parse_certificate(clients, str(links.client_ca))
+        clients = read_key_file(links.client_ca)
+        parse_certificates(clients, str(links.client_ca))
     return grpc.ssl_server_credentials([(identity.key, identity.certificate)], clients, clients is not None)
 
 
 class Gate(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Lets a call through, whatever its method, if its token is known, or if this server asks for none."""
+    """Lets a call through, whatever its method, if its token is known, or if this server asks for none.
+
+    Raises:
+        InputError: a bad file of tokens.
+    """
 
     def __init__(self, links: LinkSettings) -> None:
         self._digests = None if links.token_file is None else load_token_digests(links.token_file)
@@ -97,7 +112,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]
     def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:  # noqa: ANN401
         """Refuse, or go on."""
         if self._digests is not None and not self._is_known(dict(details.invocation_metadata)):
-            return _refusal("no valid bearer token; give the token that the operator made for you (--token-file)")
+            return _refusal("no valid bearer token")
         return continuation(details)
 
     def _is_known(self, metadata: dict[str, Any]) -> bool:
@@ -106,7 +121,9 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]
 
 
 def _refusal(message: str) -> grpc.RpcMethodHandler:
-    def refuse(_request: Any, context: grpc.ServicerContext) -> None:  # noqa: ANN401
+    """As a stream, so that a call of any kind is refused before its message is read."""
+
+    def refuse(_requests: Any, context: grpc.ServicerContext) -> None:  # noqa: ANN401
         context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
 
-    return grpc.unary_unary_rpc_method_handler(refuse)
+    return grpc.stream_stream_rpc_method_handler(refuse)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ppidm.protocol.address import Address
 from ppidm.protocol.errors import InputError
 from ppidm.runtime.grpc_server import running
-from ppidm.runtime.links import LOOPBACK, LinkSettings, listen_address
+from ppidm.runtime.links import LOOPBACK, LinkSettings, listen_address, require_usable
 from ppidm.runtime.loading import load_service
 from ppidm.runtime.log import LogLevel, make_logger
 from ppidm.runtime.port import ensure_free
@@ -59,11 +59,12 @@ def serve(settings: ServeSettings) -> None:
     """Load, print `listening on HOST:PORT`, and serve until SIGINT or SIGTERM. Call it from the main thread.
 
     Raises:
-        InputError: not a loopback address, or the port is in use.
+        InputError: an address outside of loopback without protection, bad certificates, or the port is in use.
         PackageError: see `load_service`.
     """
     log = make_logger(settings.log_level)
     address = listen_address(settings.listen, settings.links)
+    require_usable(settings.links)
     ensure_free(address)
     service = load_service(settings.directory, settings.threads, log)
     with _stop_signals() as wait_for_stop, running(service, address, settings.workers, log, settings.links) as bound:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import ppidm  # noqa: F401  (before any test imports gRPC: it rules out TLS 1.2)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -107,6 +107,8 @@ def slice_model(layers, weights):
     """The portable form: limbs as a batch, float32 products, int32 sums."""
     rank, channels = layers[0].rank, layers[0].in_channels
     initializers = {"centre": np.float32(128), "batch": np.array([-1])}
+    initializers |= {"planes": np.array([RING.limbs, -1])}
+    initializers |= {f"limb_{limb}": np.int64(limb) for limb in range(RING.limbs)}
     initializers |= {f"power{limb}": np.int32(1 << (8 * limb)) for limb in range(RING.limbs)}
     nodes = [
         helper.make_node("Cast", ["masked"], ["bytes"], to=TensorProto.FLOAT),
@@ -138,7 +140,11 @@ def layer_nodes(layer, index):
     product, limbs = f"product{index}", [f"limb{index}_{limb}" for limb in range(RING.limbs)]
     yield from product_nodes(layer, index, product)
     yield helper.make_node("Cast", [product], [f"integers{index}"], to=TensorProto.INT32)
-    yield helper.make_node("Split", [f"integers{index}"], limbs, axis=0, num_outputs=RING.limbs)
+    yield helper.make_node("Shape", [f"integers{index}"], [f"row{index}"], start=1)
+    yield helper.make_node("Concat", ["planes", f"row{index}"], [f"planar{index}"], axis=0)
+    yield helper.make_node("Reshape", [f"integers{index}", f"planar{index}"], [f"planes{index}"])
+    for limb, name in enumerate(limbs):
+        yield helper.make_node("Gather", [f"planes{index}", f"limb_{limb}"], [name], axis=0)
     total = limbs[0]
     for limb, name in list(enumerate(limbs))[1:]:
         result = f"answer_{index}" if limb == RING.limbs - 1 else f"sum{index}_{limb}"

@@ -47,7 +47,7 @@ class Local:
         self._manifest, self._samplers = package.manifest, client / SAMPLERS
         self._text_encoder = TextEncoder(client, self._manifest.max_tokens)
         self._decoder = ImageDecoder(client, self._manifest.image)
-        self._unet = open_session(MODEL / "unet" / "model.onnx")
+        self._unet = open_session(MODEL / "unet" / "model.onnx", policy=None)
 
     def draw(self, steps: int) -> None:
         """One picture, guided."""

@@ -14,4 +14,16 @@ Modules, in import order:
 - `ppidm.client`: `PrivateStableDiffusionPipeline`.
 """
 
+import os as _os
+import sys as _sys
+
 __version__ = "0.1.0"
+
+# No TLS older than 1.3, see `ppidm.protocol.tls`. gRPC reads this variable when it is imported, and never again.
+if "grpc" not in _sys.modules:
+    _os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES256-GCM-SHA384"
+
+# ONNX Runtime's wheels report to Microsoft by default (since 1.29 on Linux and macOS, too): an identifier of the machine, the
+# path of the executable, names of graphs, and how often and how long sessions ran. A server's operator and a client's user both
+# did not ask for that. It reads this variable once, when it is loaded; `disable_telemetry_events` would come too late.
+_os.environ["ORT_DISABLE_TELEMETRY"] = "1"

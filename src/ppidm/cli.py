@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 import ppidm
+from ppidm import keys_cli
 from ppidm.console import print_error, stage_progress, step_progress, warnings_on_stderr
+from ppidm.hygiene import forbid_core_dumps
 from ppidm.protocol.errors import InputError, PpidmError
 
 EPILOG = (
@@ -25,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
+app.add_typer(keys_cli.app, name="keys", epilog=EPILOG)
 
 
 def main() -> None:
@@ -116,7 +119,17 @@ def export(
 def serve(
     directory: Annotated[Path, typer.Argument(help="OUT/server-<i> of `ppidm export`.")],
     *,
-    listen: Annotated[str, _setting("LISTEN", "HOST:PORT, loopback only; port 0 picks one.")] = "127.0.0.1:8001",
+    listen: Annotated[
+        str, _setting("LISTEN", "HOST:PORT; outside of loopback with TLS only. Port 0 picks one.")
+    ] = "127.0.0.1:8001",
+    tls_cert: Annotated[Path | None, _setting("TLS_CERT", "This server's certificate, PEM; see `ppidm keys`.")] = None,
+    tls_key: Annotated[Path | None, _setting("TLS_KEY", "Its elliptic-curve key, PEM.")] = None,
+    client_ca: Annotated[
+        Path | None, _setting("CLIENT_CA", "Certificates of clients that may connect, PEM; others get nothing.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, _setting("TOKEN_FILE", "SHA-256 of bearer tokens, one a line; who has none of them gets nothing.")
+    ] = None,
     threads: Annotated[int, _setting("THREADS", "Threads per request; 0: one per core.")] = 0,
     workers: Annotated[int, _setting("WORKERS", "Requests computed at once.")] = 4,
     log_level: Annotated[
@@ -127,16 +140,26 @@ def serve(
 
     [cyan]ppidm serve package/server-0 --listen 127.0.0.1:8001[/]
 
+    [cyan]ppidm serve package/server-0 --listen 0.0.0.0:8001 --token-file tokens.sha256
+        --tls-cert server.pem --tls-key server.key[/]
+
     Prints `listening on HOST:PORT` when ready; logs go to stderr. A server has no
     fixed role: each request makes it an evaluator (masked activations) or a
     dealer (a seed). On SIGTERM and Ctrl-C it finishes what it has begun.
 
+    Outside of loopback it needs TLS (1.3, nothing older) and --client-ca or
+    --token-file; `ppidm keys` makes all of it.
+
     Needs the extra `server`.
     """
+    forbid_core_dumps()
     server = _import("ppidm.runtime.server", "server")
     address = _import("ppidm.protocol.address", "server").parse_address(listen)
+    links = _import("ppidm.runtime.links", "server").LinkSettings(tls_cert, tls_key, client_ca, token_file)
     server.serve(
-        server.ServeSettings(directory=directory, listen=address, threads=threads, workers=workers, log_level=log_level)
+        server.ServeSettings(
+            directory=directory, listen=address, threads=threads, workers=workers, log_level=log_level, links=links
+        )
     )
 
 
@@ -180,6 +203,25 @@ def generate(
     ] = None,
     verify: Annotated[Literal["on", "off"], _setting("VERIFY", "Check every answer; off is for measurements.")] = "on",
     timeout: Annotated[float, _setting("TIMEOUT", "Seconds that one request may take.")] = 60.0,
+    pin: Annotated[
+        list[str],
+        _setting(
+            "PIN",
+            "HOST:PORT=SHA256, a server's certificate; one for each server outside of loopback. Repeatable; in the "
+            "variable, by spaces.",
+        ),
+    ] = [],  # noqa: B006  (typer copies it)
+    ca: Annotated[Path | None, _setting("CA", "Certificates that must vouch for the servers, too, PEM.")] = None,
+    tls_cert: Annotated[Path | None, _setting("TLS_CERT", "Your certificate, PEM, for servers that ask.")] = None,
+    tls_key: Annotated[Path | None, _setting("TLS_KEY", "Its key, PEM.")] = None,
+    token_file: Annotated[
+        Path | None,
+        _setting(
+            "TOKEN_FILE",
+            "Your bearer tokens, for servers that ask: lines HOST:PORT TOKEN; or one token for all, but then each "
+            "operator can pass for you at the others.",
+        ),
+    ] = None,
 ) -> None:
     """Draw a picture on servers that learn nothing of it.
 
@@ -190,8 +232,13 @@ def generate(
     Prompt, latents and picture stay here. Servers see sizes, the number of steps,
     guidance on or off, and timing. Evaluator and dealer must not collude: rent
     them from different operators. A wrong answer ends the call.
+
+    Servers outside of loopback are reached over TLS 1.3, with the certificate
+    that --pin names; get the pins from the operators by a way that you trust.
     """
+    forbid_core_dumps()
     command = _import("ppidm.client.command", "")
+    links = _import("ppidm.client.links", "").LinkSettings(tuple(pin), ca, tls_cert, tls_key, token_file)
     settings = command.GenerateSettings(
         package=package,
         prompt=prompt,
@@ -211,6 +258,7 @@ def generate(
         check=check,
         verify=verify == "on",
         timeout=timeout,
+        links=links,
     )
     with step_progress("drawing") as report_step:
         paths = command.generate(settings, report_step)

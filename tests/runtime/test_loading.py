@@ -97,7 +97,7 @@ def test_two_slices_of_one_name(own_package):
 def test_a_slice_that_is_no_onnx(own_package):
     first_file(own_package).write_bytes(b"not ONNX")
     seal(own_package)
-    with pytest.raises(PackageError, match="cannot load it"):
+    with pytest.raises(PackageError, match="not an ONNX model of the plain kind"):
         load(own_package)
 
 
@@ -108,7 +108,7 @@ def test_a_slice_that_is_another_graph(own_package):
     )
     save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)]), first_file(own_package))
     seal(own_package)
-    with pytest.raises(PackageError, match="not a slice: expected input 'masked'"):
+    with pytest.raises(PackageError, match="operator 'Identity', which a slice may not hold"):
         load(own_package)
 
 

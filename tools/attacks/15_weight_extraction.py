@@ -1,0 +1,73 @@
+"""A client extracts the weights of the model by asking for unit vectors.
+
+Has: what every client has. Tries: one request per slice; column i of a product is W e_i, and an impulse in channel i of a small
+image shows all kernel positions of a convolution. Expected to succeed: inherent to a protocol whose client opens linear results.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shipped
+from parties import RING
+from verdict import SUCCEEDS, Size, Verdict
+
+from ppidm.export.check_keys import weights_from_slice
+from ppidm.protocol.messages import masked_request
+
+if TYPE_CHECKING:
+    from ppidm.protocol.linear import Layer
+    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.ring import Integers
+
+EXPECTED = SUCCEEDS
+
+
+def run(size: Size) -> Verdict:
+    """Slices of the shipped model."""
+    slices = shipped.manifest().slices
+    right = values = 0
+    for subgraph in slices[:: size.pick(24, 1)]:
+        truth = weights_from_slice(shipped.package() / "server-0" / subgraph.file, subgraph.layers)
+        for weights, found in zip(truth, extract(subgraph), strict=True):
+            values += weights.size
+            right += int(np.sum(weights == found))
+    return Verdict(right == values, f"{right:,} of {values:,} weights recovered with one request per slice")
+
+
+def extract(subgraph: Subgraph) -> list[Integers]:
+    """The weights of every layer of a slice, in ONNX's order."""
+    first = subgraph.layers[0]
+    impulses = list(product(*(range(1, stride + 1) for stride in first.strides)))
+    if first.kind == "product":
+        x = np.eye(first.in_channels, dtype=np.uint32)
+    else:
+        x = images_of_impulses(first, impulses)
+    answer = shipped.service().infer(subgraph.name, masked_request(RING.to_digits(x))).answer
+    results = [tensor.array("INT32").astype(np.int64) for tensor in answer]
+    if first.kind == "product":
+        return [y.T[:, :, None, None] for y in results]
+    return [kernels(layer, y, impulses) for layer, y in zip(subgraph.layers, results, strict=True)]
+
+
+def images_of_impulses(layer: Layer, impulses: list[tuple[int, int]]) -> np.ndarray:
+    """One image per impulse and channel, two pixels larger than the strides."""
+    height, width = (2 + stride for stride in layer.strides)
+    images = np.zeros((len(impulses), layer.in_channels, height, width, layer.in_channels), np.uint32)
+    for index, (row, column) in enumerate(impulses):
+        images[index, :, row, column] = np.eye(layer.in_channels, dtype=np.uint32)
+    return images.reshape(-1, height, width, layer.in_channels)
+
+
+def kernels(layer: Layer, y: Integers, impulses: list[tuple[int, int]]) -> Integers:
+    """Output position p sees the impulse at h through kernel position h + pad - p * stride."""
+    found = np.zeros((layer.out_channels, layer.in_channels, *layer.kernel), np.int64)
+    by_impulse = y.reshape(len(impulses), layer.in_channels, *y.shape[1:])
+    for index, (row, column) in enumerate(impulses):
+        for p, q in product(range(y.shape[1]), range(y.shape[2])):
+            i, j = row + layer.pads[0] - p * layer.strides[0], column + layer.pads[1] - q * layer.strides[1]
+            if 0 <= i < layer.kernel[0] and 0 <= j < layer.kernel[1]:
+                found[:, :, i, j] = by_impulse[index, :, p, q].T
+    return found
