@@ -44,6 +44,7 @@ def open_session(model: Path | bytes, threads: int = 0) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # else the nodes that count FLOPs run last: memory
     options.log_severity_level = _FATAL_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)

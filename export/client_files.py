@@ -113,10 +113,7 @@ def _check_samplers(path: Path, scheduler: str) -> None:
 
 def save_graph(model: ir.Model, path: Path) -> None:
     """Save `model` as one file, weights included."""
-    for value in model.graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            value.const_value = ir.tensor(value.const_value.numpy().copy(), name=value.name)
-    ir.save(model, path)
+    ir.save(ir.external_data.load_to_model(model.clone()), path)
 
 
 def _tokenizer(model: Path, config: ModelConfig) -> Tokenizer:
