@@ -91,7 +91,9 @@ class Offloader:
         with self._account.timed("open"):
             self._require_well_formed(subgraph, x.shape, received)
             try:
-                return open_answers(self._package.ring, subgraph.layers, self._package.checks_of(subgraph.name), x, received)
+                return open_answers(
+                    self._package.ring, subgraph.layers, self._package.checks_of(subgraph.name), x, received
+                )
             except CheckError as error:
                 raise CheckError(
                     f"{error}. At least one of these servers lied or is broken: {self._servers}. The picture is abandoned; "

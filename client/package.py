@@ -63,7 +63,9 @@ def load_package(directory: Path, check: Path | None = None, *, verify: bool = T
 
 def _load_checks(directory: Path, client: ClientManifest) -> Mapping[str, Sequence[CheckVectors]]:
     if not directory.is_dir():
-        raise PackageError(f"{directory}: no check vectors; give their folder with --check DIR (`ppidm export` writes OUT/check)")
+        raise PackageError(
+            f"{directory}: no check vectors; give their folder with --check DIR (`ppidm export` writes OUT/check)"
+        )
     manifest = load_manifest(directory, CheckManifest)
     if manifest.package != client.package:
         raise PackageError(

@@ -47,7 +47,9 @@ def connect(evaluator: str, dealers: Sequence[str], package: str, timeout: float
         PeerError: a server cannot be reached, or holds another package.
     """
     if not dealers:
-        raise InputError("no dealer; expected at least one (--dealer HOST:PORT), run by another operator than the evaluator")
+        raise InputError(
+            "no dealer; expected at least one (--dealer HOST:PORT), run by another operator than the evaluator"
+        )
     servers = Servers(
         Server("evaluator", evaluator, timeout), tuple(Server("dealer", address, timeout) for address in dealers)
     )
@@ -57,7 +59,7 @@ def connect(evaluator: str, dealers: Sequence[str], package: str, timeout: float
         for server, handshake in zip(servers.all, handshakes, strict=True):
             if handshake.package != package:
                 raise PeerError(
-                    f"{server} serves package {ascii(handshake.package[:16])}..., the client has {package[:16]}...; start it "
+                    f"{server} serves package {handshake.package[:16]!a}..., the client has {package[:16]}...; start it "
                     "with a server directory of the same export"
                 )
         _require_distinct(servers, [handshake.instance for handshake in handshakes])

@@ -22,7 +22,10 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", -1),  # an answer's size is known from its request, and checked
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_retries", 0),  # a retry needs a fresh mask, or the identical bytes to the same server
-    ("grpc.enable_http_proxy", 0),  # whoever runs a proxy (http_proxy) between client and servers would see all messages
+    (
+        "grpc.enable_http_proxy",
+        0,
+    ),  # whoever runs a proxy (http_proxy) between client and servers would see all messages
 ]
 _LONGEST_QUOTE = 300  # characters of a server's text that an error repeats
 
@@ -100,7 +103,9 @@ class Server:
             PeerError: it cannot be reached, or is no server of ppidm.
         """
         try:
-            return parse_extensions(self._stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=self._timeout).extensions)
+            return parse_extensions(
+                self._stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=self._timeout).extensions
+            )
         except grpc.RpcError as error:
             raise self._peer_error(error) from None
         except InputError as error:

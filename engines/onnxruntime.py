@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 _FATAL_ONLY = 4
 _ORT_ERRORS = tuple(
     vars(ort.capi.onnxruntime_pybind11_state)[name]
-    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException")
+    for name in (
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "NoSuchFile",
+        "NotImplemented",
+        "RuntimeException",
+    )
 )
 
 
@@ -52,7 +60,9 @@ def open_session(model: Path | bytes, threads: int = 0) -> ort.InferenceSession:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except _ORT_ERRORS as error:
         name = "ONNX graph" if isinstance(model, bytes) else model
-        raise PackageError(f"{name}: ONNX Runtime cannot load it ({error}); copy or export the package again") from error
+        raise PackageError(
+            f"{name}: ONNX Runtime cannot load it ({error}); copy or export the package again"
+        ) from error
 
 
 class CpuRunner:
@@ -88,11 +98,15 @@ class CpuEngine:
         path = directory / subgraph.file
         session = open_session(path, self._threads)
         expected = [f"{ANSWER}{index}" for index in range(len(subgraph.layers))]
-        if [value.name for value in session.get_inputs()] != [MASKED] or [v.name for v in session.get_outputs()] != expected:
+        if [value.name for value in session.get_inputs()] != [MASKED] or [
+            v.name for v in session.get_outputs()
+        ] != expected:
             raise PackageError(f"{path}: not a slice: expected input {MASKED!r} and outputs {expected}")
         runner = CpuRunner(session)
         try:
             verify_runner(self, runner, subgraph, self._ring)
         except _ORT_ERRORS as error:
-            raise PackageError(f"{path}: ONNX Runtime cannot run it ({error}); copy or export the package again") from error
+            raise PackageError(
+                f"{path}: ONNX Runtime cannot run it ({error}); copy or export the package again"
+            ) from error
         return runner

@@ -85,7 +85,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}; expected a folder in the layout of diffusers' StableDiffusionPipeline") from error
+        raise InputError(
+            f"{path}: {error}; expected a folder in the layout of diffusers' StableDiffusionPipeline"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a JSON object")
     return content

@@ -10,6 +10,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from ppidm.engines.selftest import answers_digest, test_digits
+from ppidm.export.client_files import ModelConfig, config_from_model, copy_components, save_graph
 from ppidm.export.compare import (
     FloatOffload,
     Reference,
@@ -19,7 +20,6 @@ from ppidm.export.compare import (
     require_close,
     require_equal,
 )
-from ppidm.export.client_files import ModelConfig, config_from_model, copy_components, save_graph
 from ppidm.export.graph import load_graph
 from ppidm.export.offload import Group, OffloadChoice, cut_offloaded
 from ppidm.export.partition import Partition, partition_graph
@@ -119,7 +119,9 @@ def _require_free(settings: ExportSettings) -> None:
         return
     if not settings.force:
         raise InputError(f"{settings.out} exists; give another OUT, or --force to replace it")
-    if not settings.out.is_dir() or (any(settings.out.iterdir()) and not (settings.out / "client" / "manifest.json").exists()):
+    if not settings.out.is_dir() or (
+        any(settings.out.iterdir()) and not (settings.out / "client" / "manifest.json").exists()
+    ):
         raise InputError(f"{settings.out} is no package of `ppidm export`; --force replaces packages only")
 
 

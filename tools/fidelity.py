@@ -111,9 +111,12 @@ def measure(chosen: list[Case]) -> dict[str, list[float]]:
     with TemporaryDirectory() as folder, stage_progress() as progress:
         package = Path(folder) / "package"
         export_package(ExportSettings(str(ROOT / "models" / "default"), package), progress)
-        with local_servers(package) as (evaluator, dealer), PrivateStableDiffusionPipeline.from_package(
-            package / "client", evaluator=evaluator, dealers=[dealer]
-        ) as pipe:
+        with (
+            local_servers(package) as (evaluator, dealer),
+            PrivateStableDiffusionPipeline.from_package(
+                package / "client", evaluator=evaluator, dealers=[dealer]
+            ) as pipe,
+        ):
             for done, case in enumerate(chosen):
                 progress("comparing pictures", done, len(chosen))
                 results[case.scheduler].append(psnr_db(draw_privately(pipe, case), oracle.draw(case)))
@@ -138,7 +141,12 @@ def main(
     Console().print(table)
     least = min(min(values) for values in results.values())
     RESULT.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": platform.processor() or platform.machine(), "steps": steps, "guidance": guidance, "psnr_db": summary}
+    content = {
+        "machine": platform.processor() or platform.machine(),
+        "steps": steps,
+        "guidance": guidance,
+        "psnr_db": summary,
+    }
     RESULT.write_text(json.dumps(content, indent=1) + "\n")
     if least < minimum:
         raise SystemExit(f"the least PSNR is {least:.1f} dB; expected at least {minimum:.0f} dB")
