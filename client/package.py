@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppidm.protocol.check_file import VECTORS, read_checks
@@ -13,6 +12,7 @@ from ppidm.protocol.openings import OPENINGS, read_openings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from ppidm.protocol.check import CheckVectors
     from ppidm.protocol.manifest import Subgraph

@@ -57,16 +57,20 @@ def connect(evaluator: str, dealers: Sequence[str], package: str, timeout: float
         _require_distinct(servers, [str(server.address) for server in servers.all])
         handshakes = [server.handshake() for server in servers.all]
         for server, handshake in zip(servers.all, handshakes, strict=True):
-            if handshake.package != package:
-                raise PeerError(
-                    f"{server} serves package {handshake.package[:16]!a}..., the client has {package[:16]}...; start it "
-                    "with a server directory of the same export"
-                )
+            _require_package(server, handshake.package, package)
         _require_distinct(servers, [handshake.instance for handshake in handshakes])
     except BaseException:
         servers.close()
         raise
     return servers
+
+
+def _require_package(server: Server, got: str, expected: str) -> None:
+    if got != expected:
+        raise PeerError(
+            f"{server} serves package {got[:16]!a}..., the client has {expected[:16]}...; start it with a server directory of "
+            "the same export"
+        )
 
 
 def _require_distinct(servers: Servers, identities: Sequence[str]) -> None:
