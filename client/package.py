@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppidm.protocol.check_file import VECTORS, read_checks
@@ -13,6 +12,7 @@ from ppidm.protocol.openings import OPENINGS, read_openings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from ppidm.protocol.check import CheckVectors
     from ppidm.protocol.manifest import Subgraph
@@ -63,7 +63,9 @@ def load_package(directory: Path, check: Path | None = None, *, verify: bool = T
 
 def _load_checks(directory: Path, client: ClientManifest) -> Mapping[str, Sequence[CheckVectors]]:
     if not directory.is_dir():
-        raise PackageError(f"{directory}: no check vectors; give their folder with --check DIR (`ppidm export` writes OUT/check)")
+        raise PackageError(
+            f"{directory}: no check vectors; give their folder with --check DIR (`ppidm export` writes OUT/check)"
+        )
     manifest = load_manifest(directory, CheckManifest)
     if manifest.package != client.package:
         raise PackageError(

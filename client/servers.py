@@ -63,11 +63,7 @@ def connect(
         _require_distinct(servers, [server.certificate or str(server.address) for server in servers.all])
         handshakes = [server.handshake() for server in servers.all]
         for server, handshake in zip(servers.all, handshakes, strict=True):
-            if handshake.package != package:
-                raise PeerError(
-                    f"{server} serves package {handshake.package[:16]!a}..., the client has {package[:16]}...; start "
-                    "it with a server directory of the same export"
-                )
+            _require_package(server, handshake.package, package)
         _require_distinct(servers, [handshake.instance for handshake in handshakes])
         opened.pop_all()
     return servers
@@ -77,6 +73,14 @@ def _open(evaluator: str, dealers: Sequence[str], timeout: float, links: LinkSet
     roles = [("evaluator", evaluator), *(("dealer", address) for address in dealers)]
     servers = [opened.enter_context(closing(Server(role, address, timeout, links))) for role, address in roles]
     return Servers(servers[0], tuple(servers[1:]))
+
+
+def _require_package(server: Server, got: str, expected: str) -> None:
+    if got != expected:
+        raise PeerError(
+            f"{server} serves package {got[:16]!a}..., the client has {expected[:16]}...; start it with a server directory of "
+            "the same export"
+        )
 
 
 def _require_distinct(servers: Servers, identities: Sequence[str]) -> None:

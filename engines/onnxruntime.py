@@ -33,7 +33,15 @@ _FATAL_ONLY = 4
 _LONGEST_QUOTE = 300  # characters of a hostile file that an error message repeats
 _ORT_ERRORS = tuple(
     vars(ort.capi.onnxruntime_pybind11_state)[name]
-    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException")
+    for name in (
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "NoSuchFile",
+        "NotImplemented",
+        "RuntimeException",
+    )
 )
 
 
@@ -55,6 +63,7 @@ def open_session(model: Path | bytes, threads: int = 0, policy: Policy | None = 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # else the nodes that count FLOPs run last: memory
     options.log_severity_level = _FATAL_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # not ONNX Runtime's own, whatever the name is
@@ -63,7 +72,9 @@ def open_session(model: Path | bytes, threads: int = 0, policy: Policy | None = 
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except _ORT_ERRORS as error:
         name = "ONNX graph" if isinstance(model, bytes) else model
-        raise PackageError(f"{name}: ONNX Runtime cannot load it ({error}); copy or export the package again") from error
+        raise PackageError(
+            f"{name}: ONNX Runtime cannot load it ({error}); copy or export the package again"
+        ) from error
 
 
 def open_graph(
@@ -122,5 +133,7 @@ class CpuEngine:
         try:
             verify_runner(self, runner, subgraph, self._ring)
         except _ORT_ERRORS as error:
-            raise PackageError(f"{path}: ONNX Runtime cannot run it ({error}); copy or export the package again") from error
+            raise PackageError(
+                f"{path}: ONNX Runtime cannot run it ({error}); copy or export the package again"
+            ) from error
         return runner

@@ -9,9 +9,10 @@
 - `operators`: finds Conv, MatMul and Gemm with constant weights.
 - `offload`: groups them by input and cuts them out.
 - `flops`: graphs that count their own work.
+- `phases`: what depends on the prompt or the timestep only.
 - `partition`: what remains -> client segments and programs.
 - `quantize`, `slices`: weights -> integers; a slice in the portable form.
-- `components`: what the client keeps whole.
+- `client_files`: what the client keeps whole.
 - `compare`: the composed program against the traced pipeline.
 - `package`: `ppidm export`.
 """

@@ -195,5 +195,5 @@ def require_close(expected: Floats, got: Floats) -> float:
 
 
 def _require_shape(expected: Floats, got: Floats) -> None:
-    if False:
+    if got.shape != expected.shape:
         raise UnsupportedError(f"the partitioned U-Net gives shape {got.shape}; the traced one {expected.shape}")

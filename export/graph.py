@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes import common
 
@@ -99,8 +100,11 @@ def constant_from_value(value: ir.Value) -> NDArray[Any]:
     if node.domain:
         raise UnsupportedError(f"weights {value.name} come from {node.domain}.{node.op_type}; {_RETRACE}")
     operands = {str(operand.name): constant_from_value(operand) for operand in reads_of(node)}
-    results: Any = ReferenceEvaluator(ir.to_proto(node), opsets=dict(node.graph.opset_imports)).run(None, operands)
-    return np.asarray(results[value.index() or 0])
+    opsets = [helper.make_opsetid(domain, version) for domain, version in node.graph.opset_imports.items()]
+    # a function, since a node alone would be run in the newest version of its operator
+    function = helper.make_function("", "fold", [*operands], [str(value.name)], [ir.to_proto(node)], opsets)
+    results: Any = ReferenceEvaluator(function).run(None, operands, attributes={})
+    return np.asarray(results[0])
 
 
 def value_names(graph: ir.Graph) -> set[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ppidm.engines.onnx_policy import SLICE
 from ppidm.engines.selftest import answers_digest, test_digits
+from ppidm.export.client_files import ModelConfig, config_from_model, copy_components, save_graph
 from ppidm.export.compare import (
     FloatOffload,
     Reference,
@@ -20,13 +21,12 @@ from ppidm.export.compare import (
     require_close,
     require_equal,
 )
-from ppidm.export.components import ModelConfig, config_from_model, copy_components, save_graph
 from ppidm.export.graph import load_graph
 from ppidm.export.offload import Group, OffloadChoice, cut_offloaded
 from ppidm.export.partition import Partition, partition_graph
 from ppidm.export.quantize import WEIGHT_BITS, QuantizedLayer, quantize_layer
 from ppidm.export.slices import slice_from_layers
-from ppidm.export.trace import is_traced, resolve_model, trace
+from ppidm.export.trace import is_traced, refresh_samplers, resolve_model, trace
 from ppidm.protocol.check import CheckVectors, draw_check, require_norm
 from ppidm.protocol.check_file import VECTORS, write_checks
 from ppidm.protocol.errors import InputError
@@ -102,6 +102,7 @@ def export_package(settings: ExportSettings, progress: Progress = _silent) -> Ex
     model = resolve_model(settings.model)
     if settings.retrace or not is_traced(model):
         trace(model, progress=lambda part: progress(part, 0, 1))
+    refresh_samplers(model)
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(mkdtemp(prefix=f".{settings.out.name}-", dir=settings.out.parent))
     try:
@@ -119,7 +120,9 @@ def _require_free(settings: ExportSettings) -> None:
         return
     if not settings.force:
         raise InputError(f"{settings.out} exists; give another OUT, or --force to replace it")
-    if not settings.out.is_dir() or (any(settings.out.iterdir()) and not (settings.out / "client" / "manifest.json").exists()):
+    if not settings.out.is_dir() or (
+        any(settings.out.iterdir()) and not (settings.out / "client" / "manifest.json").exists()
+    ):
         raise InputError(f"{settings.out} is no package of `ppidm export`; --force replaces packages only")
 
 

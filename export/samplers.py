@@ -4,6 +4,7 @@ How a table is made: `scheduler_table`; the format: `ppidm.protocol.sampler_tabl
 only; calling it needs torch and diffusers.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from ppidm.export.scheduler_run import Scheduler, name_of, quiet
 from ppidm.export.scheduler_table import StepsRefusedError, extract
 from ppidm.protocol.errors import InputError, UnsupportedError
-from ppidm.protocol.sampler_table import FILE, MAX_STEPS, MISSING, Table, check_table
+from ppidm.protocol.sampler_table import CONFIGURATION, FILE, MAX_STEPS, MISSING, Table, check_table, load_configuration
 
-__all__ = ["SCHEDULERS", "StepsRefusedError", "extract", "write_samplers"]
+__all__ = ["SCHEDULERS", "StepsRefusedError", "extract", "samplers_are_current", "write_samplers"]
 
 Progress: TypeAlias = Callable[[str, int], None]  # (scheduler class, number of steps that is done)
 
@@ -58,8 +59,23 @@ def write_samplers(model: Path, progress: Progress | None = None) -> Path:
             if name == own:
                 raise
             missing[name] = str(error)
+    arrays[CONFIGURATION] = np.array([_digest(config)])
     arrays[MISSING] = np.array(list(missing.items()), dtype=np.str_).reshape(-1, 2)
     return _write(model / FILE, arrays)
+
+
+def samplers_are_current(model: Path) -> bool:
+    """Whether the tables are there, and made from the configuration that lies beside them now. Needs neither torch nor diffusers.
+
+    Raises:
+        InputError: there is no usable `scheduler/scheduler_config.json`, or the tables are corrupt.
+    """
+    return (model / FILE).is_file() and load_configuration(model / FILE) == _digest(_read_config(model))
+
+
+def _digest(config: dict[str, Any]) -> str:
+    relevant = {key: value for key, value in config.items() if key != "_diffusers_version"}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
 
 
 def _read_config(model: Path) -> dict[str, Any]:

@@ -59,6 +59,23 @@ def trace(model: Path, *, progress: Progress | None = None) -> None:
     samplers.write_samplers(model)
 
 
+def refresh_samplers(model: Path) -> None:
+    """Make the samplers' tables anew, if they are missing or the scheduler's configuration has changed since.
+
+    Raises:
+        InputError: there is no usable configuration, or diffusers is needed and not installed.
+        UnsupportedError: the pipeline's own scheduler is not linear.
+    """
+    from ppidm.export import samplers  # noqa: PLC0415  (needs numpy, which is_traced does not)
+
+    if samplers.samplers_are_current(model):
+        return
+    try:
+        samplers.write_samplers(model)
+    except ModuleNotFoundError as error:
+        raise _not_installed(error) from error
+
+
 def is_traced(model: Path) -> bool:
     """Whether all graphs of a pipeline are there."""
     return all((model / name / "model.onnx").is_file() for name in COMPONENTS)

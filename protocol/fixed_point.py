@@ -15,7 +15,7 @@ from ppidm.protocol.errors import PackageError
 from ppidm.protocol.linear import Layer, largest_row_norm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -26,11 +26,15 @@ MARGIN = 1 - 2.0**-40  # for the rounding of float64 in the bound itself
 
 
 def headroom(ring: Ring, dealers: int, dropped_bits: int = 0) -> float:
-    """What |y_int| must stay below: 2**(k-1) less the error of `dealers` + 1 truncated answers."""
-    return 2.0 ** (ring.bits - 1) - (dealers + 1) * 2.0 ** (dropped_bits - 1)
+    """The largest |y_int| that fits: below 2**(k-1) by the error of `dealers` + 1 truncated answers, or by 1 if all are whole.
+
+    Whole answers have no error, so that pictures are the same bit for bit with any number of dealers.
+    """
+    error = (dealers + 1) * 2.0 ** (dropped_bits - 1) if dropped_bits else 1.0
+    return 2.0 ** (ring.bits - 1) - error
 
 
-def largest_scale(ring: Ring, layers: Iterable[Layer], x: NDArray[np.float32], dealers: int) -> float:
+def largest_scale(ring: Ring, layers: Sequence[Layer], x: NDArray[np.float32], dealers: int) -> float:
     """The largest scale s at which round(s x) fits and every result of every layer fits.
 
     Rounding adds at most sqrt(K) / 2 to the norm of a row of K values, which is taken off first.
@@ -47,19 +51,19 @@ def largest_scale(ring: Ring, layers: Iterable[Layer], x: NDArray[np.float32], d
     Raises:
         PackageError: the weights of a layer leave no room in the ring; depends on public values only.
     """
-    rooms = [(layer, _room(ring, layer, dealers)) for layer in layers]
+    rooms = [_room(ring, layer, dealers) for layer in layers]  # raises whatever x is: aborts must not depend on it
     largest = float(np.abs(x).max(initial=0.0))
     if largest == 0.0:
         return 1.0
     scale = (LARGEST_INTEGER - 1) / largest
-    for layer, room in rooms:
+    for layer, room in zip(layers, rooms, strict=True):
         if row_norm := largest_row_norm(layer, x):  # 0 where strides skip every value of x that is not 0
             scale = min(scale, room / row_norm)
     return scale * MARGIN
 
 
 def _room(ring: Ring, layer: Layer, dealers: int) -> float:
-    """What the norm of a row of integers must stay below, before they are rounded. Never looks at an activation."""
+    """What the norm of a row may be after encoding, before rounding."""
     room = headroom(ring, dealers) / max(layer.weight_norm, 1.0) - sqrt(layer.row_length) / 2
     if room <= 0:
         raise PackageError(f"{layer.name}: weights of norm {layer.weight_norm:.3g} leave no room in {ring.bits} bits")

@@ -11,7 +11,8 @@ last result.) A noise is drawn in the first row that names it, even with the val
 step with diffusers.
 
 The file is an npz: per scheduler class one array of `ENTRY`, sorted by (steps, row, kind, index), all step counts
-together; and `missing`, an array of text, shape (K, 2): the schedulers that were left out, and why.
+together; `missing`, an array of text, shape (K, 2): the schedulers that were left out, and why; and `configuration`, text,
+shape (1,): the digest of the configuration that all were made from.
 """
 
 import zipfile
@@ -29,6 +30,7 @@ MAX_STEPS = 100  # step counts that are exported: 1 to this
 MAX_ROWS = 256  # `row` and `index` are one byte
 MAX_ARRAY_BYTES = 16 * 2**20  # uncompressed; the largest of ours has 0.6 MB
 MISSING = "missing"
+CONFIGURATION = "configuration"
 ENTRY = np.dtype([("steps", "u1"), ("row", "u1"), ("kind", "u1"), ("index", "u1"), ("value", "<f8")])
 
 Table: TypeAlias = NDArray[np.void]
@@ -54,7 +56,7 @@ def load_table(path: Path, name: str) -> Table:
         PackageError: the file is not what `ppidm export` writes.
     """
     names, table = _read(path, name)
-    if table is None or name == MISSING:
+    if table is None or name in (MISSING, CONFIGURATION):
         why = load_missing(path).get(name)
         raise InputError(
             f"this package has no scheduler {name!r}{f' ({why})' if why else ''}; it has {', '.join(names) or 'none'}"
@@ -80,6 +82,18 @@ def load_missing(path: Path) -> dict[str, str]:
         raise PackageError(f"{path}: the list of missing schedulers is not Unicode; export the model again") from error
 
 
+def load_configuration(path: Path) -> str:
+    """The digest of the configuration that the tables were made from; "" if the file has none.
+
+    Raises:
+        PackageError: the file is not what `ppidm export` writes.
+    """
+    _, digest = _read(path, CONFIGURATION)
+    if digest is None or digest.dtype.kind != "U" or digest.shape != (1,):
+        return ""
+    return _printable(str(digest[0]))
+
+
 def _read(path: Path, name: str) -> tuple[list[str], NDArray[Any] | None]:
     """The names of the schedulers in the file, and the array `name` if there is one."""
     try:
@@ -95,7 +109,7 @@ def _read(path: Path, name: str) -> tuple[list[str], NDArray[Any] | None]:
 
 def _schedulers(archive: zipfile.ZipFile) -> list[str]:
     names = [_printable(name.removesuffix(".npy")) for name in archive.namelist()]
-    return [name for name in names if name != MISSING]
+    return [name for name in names if name not in (MISSING, CONFIGURATION)]
 
 
 def _array(archive: zipfile.ZipFile, member: str) -> NDArray[Any] | None:

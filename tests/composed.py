@@ -12,8 +12,8 @@ import onnxruntime
 from onnx import helper
 
 from ppidm.engines.program import ProgramResult, ProgramRunner
+from ppidm.export.client_files import save_graph
 from ppidm.export.compare import FloatOffload
-from ppidm.export.components import save_graph
 from ppidm.export.graph import load_graph
 from ppidm.export.offload import Group, OffloadChoice, cut_offloaded
 from ppidm.export.partition import Partition, partition_graph

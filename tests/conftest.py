@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ppidm  # noqa: F401  (before any test imports gRPC: it rules out TLS 1.2)
+from ppidm.export.package import ExportSettings, export_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +49,6 @@ class ServerProcess:
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`ppidm export models/default`: the folder with client, check, server-0, server-1. Do not change it."""
-    from ppidm.export.package import ExportSettings, export_package
-
     out = tmp_path_factory.mktemp("export") / "package"
     export_package(ExportSettings(str(MODEL), out))
     return out

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def machines(*names: str) -> Iterator[None]:
             ip("netns", "add", name_of(name))
             stack.callback(ip, "netns", "delete", name_of(name))  # its wires go with it
             ip("-n", name_of(name), "link", "set", "lo", "up")
-        for number, (left, right) in enumerate(zip(names, names[1:], strict=False), 2):
+        for number, (left, right) in enumerate(pairwise(names), 2):
             connect(number, left, right)
         yield
 

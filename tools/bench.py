@@ -69,9 +69,12 @@ def measure(pictures: int, steps: int) -> tuple[list[float], list[Report]]:
         package = Path(folder) / "package"
         export_package(ExportSettings(str(MODEL), package), progress)
         local = Local(package / "client")
-        with local_servers(package) as (evaluator, dealer), PrivateStableDiffusionPipeline.from_package(
-            package / "client", evaluator=evaluator, dealers=[dealer]
-        ) as pipe:
+        with (
+            local_servers(package) as (evaluator, dealer),
+            PrivateStableDiffusionPipeline.from_package(
+                package / "client", evaluator=evaluator, dealers=[dealer]
+            ) as pipe,
+        ):
             for done in range(pictures + 1):  # the first pair warms up
                 progress("drawing pairs of pictures", done, pictures + 1)
                 start = perf_counter()

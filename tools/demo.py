@@ -77,9 +77,13 @@ def draw(console: Console, package: ClientPackage, evaluator: str, dealer: str) 
     """Draw the picture, and what the evaluator saw of it."""
     servers = connect(evaluator, [dealer], package.manifest.package, timeout=60)
     recorded = RecordedServer(servers.evaluator, first_slice(package))
-    with stage_progress() as progress, PrivateStableDiffusionPipeline(
-        package, replace(servers, evaluator=recorded)  # type: ignore[arg-type]
-    ) as pipe:
+    with (
+        stage_progress() as progress,
+        PrivateStableDiffusionPipeline(
+            package,
+            replace(servers, evaluator=recorded),  # type: ignore[arg-type]
+        ) as pipe,
+    ):
 
         def on_step(_pipe: Any, step: int, _timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
             progress("steps", step + 1, STEPS)
@@ -89,7 +93,9 @@ def draw(console: Console, package: ClientPackage, evaluator: str, dealer: str) 
             PROMPT, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=SEED, callback_on_step_end=on_step
         )
     assert recorded.saw is not None
-    (seen,) = pil_from_floats(ImageDecoder(package.directory, package.manifest.image)(evaluator_view(package, recorded.saw))[0])
+    (seen,) = pil_from_floats(
+        ImageDecoder(package.directory, package.manifest.image)(evaluator_view(package, recorded.saw))[0]
+    )
     output.images[0].save(DEMO / "picture.png")
     seen.save(DEMO / "evaluator-saw.png")
     side_by_side(output.images[0], seen).save(DEMO / "side-by-side.png")
@@ -120,8 +126,12 @@ def side_by_side(picture: Image.Image, seen: Image.Image) -> Image.Image:
 def summarise(console: Console, report: Report) -> None:
     """What the picture cost."""
     evaluator, dealer = report.traffic.evaluator, report.traffic.dealers[0]
-    console.print(f"   {report.seconds.total:.1f} s, {report.rounds} rounds, {report.evaluations} evaluations of the U-Net")
-    console.print(f"   {report.offload.unet_fraction:.1%} of the U-Net's FLOPs and {report.offload.fraction:.1%} of all offloaded")
+    console.print(
+        f"   {report.seconds.total:.1f} s, {report.rounds} rounds, {report.evaluations} evaluations of the U-Net"
+    )
+    console.print(
+        f"   {report.offload.unet_fraction:.1%} of the U-Net's FLOPs and {report.offload.fraction:.1%} of all offloaded"
+    )
     console.print(
         f"   evaluator {evaluator.sent / 1e6:.1f} MB up, {evaluator.received / 1e6:.1f} MB down; dealer "
         f"{dealer.sent / 1e6:.1f} MB up, {dealer.received / 1e6:.1f} MB down; every answer checked"

@@ -15,7 +15,9 @@ from statistics import mean, median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
+import diffusers
 import numpy as np
+import torch
 import typer
 from local_servers import local_servers
 from rich.console import Console
@@ -52,34 +54,32 @@ class Case:
 def cases(steps: int, guidance: float, prompts: int) -> list[Case]:
     """Every prompt under every scheduler; the latents belong to the prompt."""
     return [
-        Case(f"{concept}, 3d style", scheduler, steps, guidance, np.random.default_rng(index).standard_normal((1, 4, 16, 16), np.float32))
+        Case(f"{concept}, 3d style", scheduler, steps, guidance, noise(index))
         for index, concept in enumerate(CONCEPTS[:prompts])
         for scheduler in SCHEDULERS
-    ]  # fmt: skip
+    ]
+
+
+def noise(seed: int) -> NDArray[np.float32]:
+    """Initial latents."""
+    return np.random.default_rng(seed).standard_normal((1, 4, 16, 16), np.float32)
 
 
 class Oracle:
     """diffusers' StableDiffusionPipeline in float32."""
 
     def __init__(self, model: Path) -> None:
-        warnings.filterwarnings("ignore")
-        import torch
-        from diffusers import StableDiffusionPipeline
-
-        self._torch = torch
-        self._pipe = StableDiffusionPipeline.from_pretrained(str(model), torch_dtype=torch.float32)
+        self._pipe = diffusers.StableDiffusionPipeline.from_pretrained(str(model), torch_dtype=torch.float32)
         self._pipe.set_progress_bar_config(disable=True)
 
     def draw(self, case: Case) -> NDArray[np.float32]:
         """(1, height, width, 3) in [0, 1]."""
-        import diffusers
-
         self._pipe.scheduler = getattr(diffusers, case.scheduler).from_config(self._pipe.scheduler.config)
         images: NDArray[np.float32] = self._pipe(
             case.prompt,
             num_inference_steps=case.steps,
             guidance_scale=case.guidance,
-            latents=self._torch.from_numpy(case.latents),
+            latents=torch.from_numpy(case.latents),
             output_type="np",
         ).images
         return images
@@ -111,9 +111,12 @@ def measure(chosen: list[Case]) -> dict[str, list[float]]:
     with TemporaryDirectory() as folder, stage_progress() as progress:
         package = Path(folder) / "package"
         export_package(ExportSettings(str(ROOT / "models" / "default"), package), progress)
-        with local_servers(package) as (evaluator, dealer), PrivateStableDiffusionPipeline.from_package(
-            package / "client", evaluator=evaluator, dealers=[dealer]
-        ) as pipe:
+        with (
+            local_servers(package) as (evaluator, dealer),
+            PrivateStableDiffusionPipeline.from_package(
+                package / "client", evaluator=evaluator, dealers=[dealer]
+            ) as pipe,
+        ):
             for done, case in enumerate(chosen):
                 progress("comparing pictures", done, len(chosen))
                 results[case.scheduler].append(psnr_db(draw_privately(pipe, case), oracle.draw(case)))
@@ -127,6 +130,8 @@ def main(
     minimum: Annotated[float, typer.Option(help="Least PSNR in dB; below it the exit status is 1.")] = 50.0,
 ) -> None:
     """Compare private pictures with diffusers' in float32."""
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)  # torch's threads spin, and would fight those of the servers
     results = measure(cases(steps, guidance, prompts))
     table = Table("scheduler", "pictures", "PSNR min", "median", "mean")
     summary: dict[str, Any] = {}
@@ -136,7 +141,12 @@ def main(
     Console().print(table)
     least = min(min(values) for values in results.values())
     RESULT.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": platform.processor() or platform.machine(), "steps": steps, "guidance": guidance, "psnr_db": summary}
+    content = {
+        "machine": platform.processor() or platform.machine(),
+        "steps": steps,
+        "guidance": guidance,
+        "psnr_db": summary,
+    }
     RESULT.write_text(json.dumps(content, indent=1) + "\n")
     if least < minimum:
         raise SystemExit(f"the least PSNR is {least:.1f} dB; expected at least {minimum:.0f} dB")

@@ -23,7 +23,17 @@ def local_servers(package: Path, count: int = 2) -> Iterator[list[str]]:
 
 @contextmanager
 def _server(directory: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "ppidm", "serve", str(directory), "--listen", "127.0.0.1:0", "--log-level", "warning"]
+    command = [
+        sys.executable,
+        "-m",
+        "ppidm",
+        "serve",
+        str(directory),
+        "--listen",
+        "127.0.0.1:0",
+        "--log-level",
+        "warning",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

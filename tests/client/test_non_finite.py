@@ -38,12 +38,10 @@ def test_traffic_is_that_of_any_picture(overflowing, first, value, where):
     assert error.exit_status == 2
 
 
-def test_overflow_in_the_last_step_is_told_too_and_the_pipeline_goes_on(overflowing, first, pipe):
+def test_overflow_in_the_last_step_is_told_too(overflowing, first):
     recording, error = overflowing(1, np.inf)
     assert recording.outlines() == first.outlines()
     assert "inf or nan in the last step" in str(error)
-    again = pipe("red apple", num_inference_steps=2, generator=11, output_type="latent")
-    assert np.array_equal(again.images, first.result.images)
 
 
 def test_guidance_that_overflows_is_told(pipe):

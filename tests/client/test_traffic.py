@@ -5,10 +5,8 @@ import socket
 import numpy as np
 import pytest
 
-from ppidm.client import offload
 from ppidm.client.transport import Server
 from ppidm.protocol.cost import direct_cost
-from ppidm.protocol.fixed_point import largest_scale
 from ppidm.protocol.manifest import ClientManifest, load_manifest
 from ppidm.protocol.messages import seed_request
 from ppidm.protocol.prg import Seed
@@ -58,7 +56,7 @@ def test_an_answer_is_counted_before_it_is_used(servers):
     """gRPC's own callbacks run in another thread, sometimes after the answer was used: 4 times in 100 with 4 MiB."""
     server = Server("dealer", servers[0], 30)
     received = [0]
-    for _ in range(50):
+    for _ in range(40):
         server.ask("conv_in", seed_request(Seed.fresh(), (1, 128, 128, 4)))()
         received.append(server.traffic.received)
     server.close()
@@ -81,16 +79,8 @@ def test_rounds_and_evaluations(first):
     assert report.rounds < len(first.evaluator)
 
 
-def test_with_one_scale_the_number_of_dealers_changes_no_bit(connected, record, one_dealer, monkeypatch):
-    """The norm rule leaves room for n + 1 roundings, so that the scale may differ by a few units of 2**-32."""
-    monkeypatch.setattr(offload, "largest_scale", lambda ring, layers, x, _dealers: largest_scale(ring, layers, x, 1))
-    with connected(2) as pipe:
-        assert np.array_equal(record(pipe).result.images, one_dealer.result.images)
-
-
-def test_pictures_with_one_and_two_dealers_agree_to_the_rounding_of_activations(first, one_dealer):
-    difference = np.abs(first.result.images - one_dealer.result.images).max()
-    assert difference < 0.01 * np.abs(first.result.images).max()
+def test_the_number_of_dealers_changes_no_bit(first, one_dealer):
+    assert np.array_equal(first.result.images, one_dealer.result.images)
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])

@@ -14,7 +14,7 @@ from small_graphs import proto_from_text
 from ppidm.engines.onnxruntime import CpuEngine
 from ppidm.engines.unet import PROMPT
 from ppidm.export import compare
-from ppidm.export.components import config_from_model
+from ppidm.export.client_files import config_from_model
 from ppidm.export.graph import load_graph
 from ppidm.export.offload import OffloadChoice, cut_offloaded
 from ppidm.protocol.errors import InputError, PackageError, UnsupportedError

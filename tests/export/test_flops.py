@@ -91,10 +91,12 @@ def test_the_body_of_a_branch_is_not_counted():
 
 def test_names_of_the_graph_are_not_taken():
     text = """g (float[3,4] x) => (float[3,4] y) {
-        "flops.Add" = MatMul(x, m)  "flops.0" = Tanh("flops.Add")
-        val_0 = MatMul("flops.0", m)  y = MatMul(val_0, m) }"""
-    graph = counted(proto_from_text(text, {"m": (4, 4)}))
+        "flops.Add" = MatMul(x, val_0)  "flops.0" = Tanh("flops.Add")
+        z = MatMul("flops.0", val_1)  y = MatMul(z, val_2) }"""
+    graph = counted(proto_from_text(text, {f"val_{index}": (4, 4) for index in range(3)}))
     onnx.checker.check_model(graph)
+    new = [node.output[0] for node in graph.graph.node[4:]]
+    assert all(name.startswith("flops") for name in new)
     assert int(run_whole(graph, inputs_of(graph))["flops"]) == 2 * 3 * 48
 
 

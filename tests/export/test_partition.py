@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_graphs import GRAPHS, HOISTED, proto_from_text
 
-from ppidm.export.components import save_graph
+from ppidm.export.client_files import save_graph
 from ppidm.export.graph import load_graph, reads_of
 from ppidm.export.offload import OffloadChoice, cut_offloaded
 from ppidm.export.package import PHASES as UNET_PHASES
@@ -144,6 +144,16 @@ def test_client_work_waits_for_no_slice_it_does_not_need(tmp_path):
     assert rounds_of(got.partition.programs["sample"]) == {"a": 1, "b": 1, "d": 2, "out": 3}
     steps = got.partition.programs["sample"].steps
     assert [step.writes for step in steps if step.kind == "segment"] == [("s",), ("c",), ("e",)]
+
+
+def test_client_nodes_are_gathered_where_they_are_needed(tmp_path):
+    """`s` could run first, but only the last segment reads it; what touches within a level is one segment."""
+    text = """g (float[n,4] x) => (float[n,4] out) {
+        s = Exp(x)  t = Neg(s)  a = MatMul(x, m)  b = Tanh(a)  c = Neg(b)  d = MatMul(c, m)
+        u = Neg(c)  v = MatMul(u, m)  e = Sum(d, t, v)  out = Tanh(e) }"""
+    _, got = composed(tmp_path, text, {"m": (4, 4)})
+    segments = [step for step in got.partition.programs["sample"].steps if step.kind == "segment"]
+    assert [(step.reads, step.writes) for step in segments] == [(("a",), ("c", "u")), (("x", "d", "v"), ("out",))]
 
 
 def test_opset_and_ir_version_are_the_graphs(tmp_path):

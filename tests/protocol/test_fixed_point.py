@@ -122,15 +122,16 @@ def test_the_ends_of_float32(value):
 
 
 @pytest.mark.parametrize("norm", [2.0**31, 1e300])
-def test_weights_that_leave_no_room_are_refused(norm):
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_weights_that_leave_no_room_are_refused_whatever_the_activation(norm, value):
     layer = Layer(name="heavy", kind="product", in_channels=4, out_channels=1, weight_norm=norm)
     with pytest.raises(PackageError, match=r"heavy: weights of norm .* leave no room in 32 bits"):
-        largest_scale(Ring(32), [layer], np.ones((1, 4), np.float32), 1)
+        largest_scale(Ring(32), [layer], np.full((1, 4), value, np.float32), 1)
 
 
 @pytest.mark.parametrize(
     ("bits", "dealers", "dropped", "expected"),
-    [(32, 1, 0, 2**31 - 1), (32, 3, 0, 2**31 - 2), (24, 2, 0, 2**23 - 1.5), (32, 2, 16, 2**31 - 3 * 2**15)],
+    [(32, 1, 0, 2**31 - 1), (32, 3, 0, 2**31 - 1), (24, 2, 0, 2**23 - 1), (32, 2, 16, 2**31 - 3 * 2**15)],
 )
 def test_headroom(bits, dealers, dropped, expected):
     assert headroom(Ring(bits), dealers, dropped) == expected

@@ -87,7 +87,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}; expected a folder in the layout of diffusers' StableDiffusionPipeline") from error
+        raise InputError(
+            f"{path}: {error}; expected a folder in the layout of diffusers' StableDiffusionPipeline"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a JSON object")
     return content
@@ -119,10 +121,7 @@ def save_graph(model: ir.Model, path: Path, policy: Policy = SEGMENT) -> None:
     Raises:
         UnsupportedError: it holds what clients or servers refuse to run.
     """
-    for value in model.graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            value.const_value = ir.tensor(value.const_value.numpy().copy(), name=value.name)
-    ir.save(model, path)
+    ir.save(ir.external_data.load_to_model(model.clone()), path)
     try:
         require_allowed(path, policy)
     except PackageError as error:
