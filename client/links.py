@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),  # an answer's size is known from its request, and checked
     ("grpc.max_send_message_length", -1),
-    ("grpc.enable_http_proxy", 0),  # who runs a proxy between client and servers would see all messages
     ("grpc.enable_retries", 0),  # a retry needs a fresh mask, or the identical bytes to the same server
     ("grpc.enable_http_proxy", 0),  # whoever runs a proxy (http_proxy) between client and servers would see all of it
 ]
