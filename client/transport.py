@@ -10,7 +10,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from ppidm.client.links import LinkSettings, open_link
+from ppidm.client.links import LOOPBACK, LinkSettings, open_link
 from ppidm.protocol.address import parse_address
 from ppidm.protocol.errors import InputError, PeerError
 from ppidm.protocol.handshake import Handshake, parse_extensions
@@ -75,7 +75,7 @@ class Server:
         PeerError: the server has not the pinned certificate.
     """
 
-    def __init__(self, role: str, address: str, timeout: float, links: LinkSettings) -> None:
+    def __init__(self, role: str, address: str, timeout: float, links: LinkSettings = LOOPBACK) -> None:
         self.role, self.address = role, parse_address(address)
         self._timeout = timeout
         self._counter = _ByteCounter()
