@@ -154,4 +154,6 @@ def _explanation(error: ssl.SSLError, address: Address, ca: Path | None) -> str:
             "those of who signed its certificate, and the host name that it is for; or leave --ca out: the pin alone "
             "will do"
         )
-    return f"no TLS 1.3 with the server at {address} ({error.reason}); does it run `ppidm serve --tls-cert F --tls-key F`?"
+    return (
+        f"no TLS 1.3 with the server at {address} ({error.reason}); does it run `ppidm serve --tls-cert F --tls-key F`?"
+    )

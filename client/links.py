@@ -97,6 +97,7 @@ class Link:
     """An open way to one server.
 
     Attributes:
+        address: of the server; numeric on loopback.
         channel: of gRPC.
         certificate: fingerprint of the server's certificate, or None on loopback without TLS.
         metadata: to send with every call.
@@ -105,6 +106,7 @@ class Link:
         `repr` does not show the token in `metadata`.
     """
 
+    address: Address
     channel: grpc.Channel
     certificate: str | None = None
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -126,7 +128,7 @@ def open_link(address: Address, settings: LinkSettings, timeout: float) -> Link:
     metadata = _metadata(address, settings)
     if not settings.pins:
         numeric = loopback_address(address, _PIN_ADVICE)
-        return Link(grpc.insecure_channel(str(numeric), _OPTIONS), metadata=metadata)
+        return Link(numeric, grpc.insecure_channel(str(numeric), _OPTIONS), metadata=metadata)
     pin, identity = settings.pin_of[address], _identity(settings)
     certificate = greet(address, pin, timeout, ca=settings.ca, tls_cert=settings.tls_cert, tls_key=settings.tls_key)
     require_tls_1_3()
@@ -134,7 +136,7 @@ def open_link(address: Address, settings: LinkSettings, timeout: float) -> Link:
         certificate, identity.key if identity else None, identity.certificate if identity else None
     )
     options = [*_OPTIONS, *_name_option(certificate, address)]
-    return Link(grpc.secure_channel(f"dns:///{address}", credentials, options), pin, metadata)
+    return Link(address, grpc.secure_channel(f"dns:///{address}", credentials, options), pin, metadata)
 
 
 def _metadata(address: Address, settings: LinkSettings) -> tuple[tuple[str, str], ...]:

@@ -60,7 +60,6 @@ def connect(
     with ExitStack() as opened:
         servers = _open(evaluator, dealers, timeout, links, opened)
         _require_distinct(servers, [str(server.address) for server in servers.all])
-        _require_distinct(servers, [server.certificate or str(server.address) for server in servers.all])
         handshakes = [server.handshake() for server in servers.all]
         for server, handshake in zip(servers.all, handshakes, strict=True):
             _require_package(server, handshake.package, package)
@@ -84,12 +83,12 @@ def _require_package(server: Server, got: str, expected: str) -> None:
 
 
 def _require_distinct(servers: Servers, identities: Sequence[str]) -> None:
-    """By address, certificate, or name of the process."""
+    """By address, or name of the process; `LinkSettings` compares certificates."""
     seen: dict[str, Server] = {}
     for server, identity in zip(servers.all, identities, strict=True):
         if identity in seen:
             raise InputError(
-                f"{server} is the same server as {seen[identity]}, or has its certificate; expected different servers, "
-                "run by different operators: one that is both evaluator and dealer could read everything"
+                f"{server} is the same server as {seen[identity]}; expected different servers, run by different "
+                "operators: one that is both evaluator and dealer could read everything"
             )
         seen[identity] = server

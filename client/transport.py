@@ -76,10 +76,11 @@ class Server:
     """
 
     def __init__(self, role: str, address: str, timeout: float, links: LinkSettings = LOOPBACK) -> None:
-        self.role, self.address = role, parse_address(address)
+        self.role = role
         self._timeout = timeout
         self._counter = _ByteCounter()
-        self._link = open_link(self.address, links, timeout)
+        self._link = open_link(parse_address(address), links, timeout)
+        self.address = self._link.address
         self._stub = GRPCInferenceServiceStub(grpc.intercept_channel(self._link.channel, self._counter))
 
     def __str__(self) -> str:

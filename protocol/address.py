@@ -39,15 +39,6 @@ def parse_address(text: str) -> Address:
     return Address(match["bracketed"] or match["plain"], int(match["port"]))
 
 
-def is_loopback(address: Address) -> bool:
-    """Whether `address` resolves to this machine's loopback interface only.
-
-    Raises:
-        InputError: it does not resolve.
-    """
-    return all(ipaddress.ip_address(host).is_loopback for host in _resolve(address))
-
-
 def loopback_address(address: Address, advice: str) -> Address:
     """The numeric form of a loopback address, IPv4 first where a name has both.
 
@@ -62,12 +53,16 @@ def loopback_address(address: Address, advice: str) -> Address:
         Who sees the masked traffic of the evaluator *and* of all dealers can read the activations.
     """
     hosts = _resolve(address)
-    if not is_loopback(address):
+    if outside := _outside(hosts):
         raise InputError(
-            f"address {address} is {', '.join(hosts)}; expected a loopback address, or protection, since who watches "
+            f"address {address} is {', '.join(outside)}; expected a loopback address, or protection, since who watches "
             f"the links of all servers learns what colluding servers would: {advice}"
         )
     return Address(min(hosts, key=lambda host: ":" in host), address.port)
+
+
+def _outside(hosts: list[str]) -> list[str]:
+    return [host for host in hosts if not ipaddress.ip_address(host).is_loopback]
 
 
 def _resolve(address: Address) -> list[str]:

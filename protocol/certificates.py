@@ -125,9 +125,12 @@ def require_elliptic_curve(certificate: x509.Certificate, name: str) -> None:
     Security:
         This is how TLS 1.2 is ruled out; see `ppidm.protocol.tls`.
     """
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):  # found by fuzzing: the certificate parses, its key does not
+        key = None
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        kind = type(key).__name__.strip("_").removesuffix("PublicKey")
+        kind = "unknown" if key is None else type(key).__name__.strip("_").removesuffix("PublicKey")
         raise InputError(
             f"{name}: a key of kind {kind}; expected an elliptic-curve key, since with others TLS 1.2 could not be "
             "ruled out. `ppidm keys` makes one"
@@ -141,6 +144,10 @@ def name_in(certificate: x509.Certificate) -> str | None:
     except x509.ExtensionNotFound:
         common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         return str(common[0].value) if common else None
+    except (ValueError, x509.DuplicateExtension):  # found by fuzzing: extensions are parsed when they are asked for
+        return None
+    except (x509.DuplicateExtension, ValueError):  # parts of a certificate are parsed when they are looked at
+        return None
     kinds = x509.IPAddress, x509.DNSName
     hosts = [str(host) for kind in kinds for host in alternatives.get_values_for_type(kind)]
     return next((host for host in hosts if "*" not in host), None)

@@ -17,6 +17,7 @@ from ppidm.protocol.errors import PackageError
 from ppidm.protocol.linear import Layer  # noqa: TC001  (pydantic reads it at run time)
 from ppidm.protocol.messages import check_sizes
 from ppidm.protocol.ring import Ring
+from ppidm.protocol.signatures import SUFFIX, load_private_key, load_public_key, require_signed, sign_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -193,8 +194,9 @@ def file_digest(path: Path) -> str:
 
 
 def digests_of(directory: Path) -> dict[str, str]:
-    """Digest of every file below `directory`, but the manifest."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
+    """Digest of every file below `directory`, but the manifest and its signature."""
+    own = {directory / MANIFEST, directory / f"{MANIFEST}{SUFFIX}"}
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and path not in own)
     return {path.relative_to(directory).as_posix(): file_digest(path) for path in files}
 
 
@@ -203,13 +205,20 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def load_manifest(directory: Path, kind: type[M]) -> M:
+def load_manifest(directory: Path, kind: type[M], signer: Path | None = None) -> M:
     """Read the manifest of `directory` and verify every file against its digest.
 
+    Args:
+        directory: of a package.
+        kind: of manifest.
+        signer: PEM file with the public key of who must have signed the manifest; None takes any.
+
     Raises:
-        PackageError: no manifest, another kind or version, or a file that is missing, truncated or changed.
+        InputError: `signer` is no such key.
+        PackageError: no manifest, one that `signer` has not signed, another kind or version, or a file that is missing,
+            truncated or changed.
     """
-    manifest = _parse(directory / MANIFEST, kind)
+    manifest = _parse(directory / MANIFEST, kind, signer)
     if manifest.package != package_digest(manifest.slices):
         raise PackageError(f"{directory}: `package` is not the digest of the slices that the manifest lists; {_AGAIN}")
     for name, expected in manifest.files.items():
@@ -226,10 +235,33 @@ def manifest_kind(directory: Path) -> str:
     return str(_content(directory / MANIFEST).get("kind"))
 
 
-def _content(path: Path) -> dict[str, Any]:
+def sign_manifest(directory: Path, key: Path) -> None:
+    """Sign the manifest of `directory`.
+
+    Args:
+        directory: of a package.
+        key: PEM file with an Ed25519 private key.
+
+    Raises:
+        InputError: `key` is no such key.
+    """
+    sign_file(directory / MANIFEST, load_private_key(key))
+
+
+def _content(path: Path, signer: Path | None = None) -> dict[str, Any]:
     try:
-        content = json.loads(_read(path))
-    except (OSError, ValueError, RecursionError) as error:
+        content = _read(path)
+    except (OSError, ValueError) as error:
+        raise PackageError(f"{path}: not a readable manifest ({error}); expected a directory of `ppidm export`") from error
+    if signer is not None:
+        require_signed(path, content, load_public_key(signer))
+    return _json(path, content)
+
+
+def _json(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         problem = f"{path}: not a readable manifest ({error})"
         raise PackageError(f"{problem}; expected a directory of `ppidm export`") from error
     version = content.get("format") if isinstance(content, dict) else None
@@ -251,8 +283,8 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _parse(path: Path, kind: type[M]) -> M:
-    content = _content(path)
+def _parse(path: Path, kind: type[M], signer: Path | None) -> M:
+    content = _content(path, signer)
     expected = kind.model_fields["kind"].default
     if (got := content.get("kind")) != expected:
         raise PackageError(f"{path}: the manifest of a {_quote(got)} directory; expected {expected!r}")

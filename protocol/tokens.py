@@ -88,7 +88,8 @@ def load_tokens(path: Path) -> Tokens:
         place = f"{path}, line {number}"
         if len(words) != 2:  # noqa: PLR2004
             raise InputError(f"{place}: {len(words)} words; {_FORMS}")
-        by_address[_parse_address(words[0], place)] = _require_token(words[1], place)
+        address = _parse_address(words[0], place)
+        by_address[address] = _require_token(words[1], place)
     if len(by_address) != len(lines) or not lines:
         raise InputError(f"{path}: {'the same server twice' if lines else 'no token'}; {_FORMS}")
     return Tokens(None, by_address)

@@ -12,6 +12,7 @@ from rich.progress import track
 from ppidm.engines.onnxruntime import CpuEngine
 from ppidm.protocol.errors import PackageError
 from ppidm.protocol.manifest import ServerManifest, load_manifest
+from ppidm.runtime.limits import Limits
 from ppidm.runtime.service import Service
 
 if TYPE_CHECKING:
@@ -23,21 +24,27 @@ if TYPE_CHECKING:
     from ppidm.engines.base import Engine, Runner
     from ppidm.protocol.manifest import Subgraph
 
+_DEFAULT = Limits()
 
-def load_service(directory: Path, threads: int, log: FilteringBoundLogger) -> Service:
+
+def load_service(
+    directory: Path, threads: int, log: FilteringBoundLogger, limits: Limits = _DEFAULT, signer: Path | None = None
+) -> Service:
     """Load `OUT/server-<i>`.
 
     Args:
         directory: the package directory.
         threads: intra-op threads of a slice; 0 means one per core.
         log: gets one event at the start and one at the end.
+        limits: of sizes.
+        signer: the public key of who must have signed the manifest; None takes any package.
 
     Raises:
         PackageError: not a server directory of this version, or a file is missing, changed or inexact on this machine.
     """
     started = monotonic()
     log.info("loading", directory=str(directory))
-    manifest = load_manifest(directory, ServerManifest)
+    manifest = load_manifest(directory, ServerManifest, signer)
     _check_slices(directory, manifest)
     engine = CpuEngine(manifest.ring, threads)
     runners = load_runners(engine, directory, manifest.slices)
@@ -49,7 +56,7 @@ def load_service(directory: Path, threads: int, log: FilteringBoundLogger) -> Se
         engine=engine.name,
         seconds=round(monotonic() - started, 3),
     )
-    return Service(manifest, runners, engine.name)
+    return Service(manifest, runners, engine.name, limits)
 
 
 def load_runners(engine: Engine, directory: Path, slices: Sequence[Subgraph]) -> dict[str, Runner]:

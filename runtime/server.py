@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from ppidm.protocol.address import Address
 from ppidm.protocol.errors import InputError
 from ppidm.runtime.grpc_server import running
+from ppidm.runtime.limits import Limits
 from ppidm.runtime.links import LOOPBACK, LinkSettings, listen_address, require_usable
 from ppidm.runtime.loading import load_service
 from ppidm.runtime.log import LogLevel, make_logger
+from ppidm.runtime.memory import keep_little_memory
 from ppidm.runtime.port import ensure_free
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class ServeSettings:
         threads: threads that compute one request; 0 means one per core.
         workers: requests that are computed at once.
         links: certificates and tokens; without them the address must be loopback.
+        limits: what clients may ask for.
+        signer: PEM file with the public key of who must have signed the package; None takes any.
         log_level: least level of what is logged; "debug" logs every request (never its content).
 
     Raises:
@@ -47,6 +51,8 @@ class ServeSettings:
     workers: int = 4
     log_level: LogLevel = "info"
     links: LinkSettings = LOOPBACK
+    limits: Limits = Limits()  # noqa: RUF009  (immutable)
+    signer: Path | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 0 or self.workers < 1:
@@ -62,12 +68,14 @@ def serve(settings: ServeSettings) -> None:
         InputError: an address outside of loopback without protection, bad certificates, or the port is in use.
         PackageError: see `load_service`.
     """
+    keep_little_memory()
     log = make_logger(settings.log_level)
     address = listen_address(settings.listen, settings.links)
     require_usable(settings.links)
     ensure_free(address)
-    service = load_service(settings.directory, settings.threads, log)
-    with _stop_signals() as wait_for_stop, running(service, address, settings.workers, log, settings.links) as bound:
+    service = load_service(settings.directory, settings.threads, log, settings.limits, settings.signer)
+    transport = running(service, address, settings.workers, log, settings.links, settings.limits)
+    with _stop_signals() as wait_for_stop, transport as bound:
         print(f"listening on {bound}", flush=True)  # noqa: T201  (what scripts and tests wait for)
         log.info("listening", address=str(bound), instance=service.instance)
         wait_for_stop()

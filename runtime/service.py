@@ -13,9 +13,10 @@ from ppidm.protocol.handshake import extensions
 from ppidm.protocol.masks import dealer_share
 from ppidm.protocol.messages import ANSWER, MASKED, SEED, SHAPE, MaskedRequest, answer, parse_request
 from ppidm.protocol.prg import SEED_BYTES
+from ppidm.runtime.limits import Limits, working_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ppidm.engines.base import Runner
     from ppidm.protocol.linear import Shape
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from ppidm.protocol.messages import SeedRequest, Tensor
 
 VERSION = "1"  # of every model
-MAX_ANSWER_BYTES = 1 << 29  # of all tensors of an answer: half of what a message may hold
+MAX_ANSWER_BYTES = 1 << 29  # of all tensors of an answer
+_DEFAULT = Limits()
 _LISTED = 5  # names of models that an error message lists
 
 
@@ -59,6 +61,23 @@ class Served:
     shape: Shape
 
 
+@dataclass(frozen=True, repr=False)
+class Work:
+    """A request that was checked, and can be answered.
+
+    Attributes:
+        role: "evaluator" or "dealer".
+        shape: of the input.
+        bytes: an upper bound of the memory that `answer` takes.
+        answer: computes. Refers to the seed or the masked activation, so drop the object soon.
+    """
+
+    role: str
+    shape: Shape
+    bytes: int
+    answer: Callable[[], list[Tensor]]
+
+
 class Service:
     """The models of one package.
 
@@ -66,9 +85,13 @@ class Service:
         manifest: of the server's directory.
         runners: a loaded slice by name, for every slice of the manifest.
         platform: name of the engine.
+        limits: of sizes.
     """
 
-    def __init__(self, manifest: ServerManifest, runners: Mapping[str, Runner], platform: str) -> None:
+    def __init__(
+        self, manifest: ServerManifest, runners: Mapping[str, Runner], platform: str, limits: Limits = _DEFAULT
+    ) -> None:
+        self._limits = limits
         self.package = manifest.package
         self.instance = str(uuid4())
         self._ring = manifest.ring
@@ -101,22 +124,41 @@ class Service:
         outputs = tuple(TensorSpec(f"{ANSWER}{i}", "INT32", (*free, size)) for i, size in enumerate(channels))
         return ModelSpec(name, self._platform, inputs, outputs)
 
-    def infer(self, name: str, tensors: Sequence[Tensor], version: str = "") -> Served:
-        """Answer one request, in the role that its tensors ask for.
+    def largest_message(self, limits: Limits) -> int:
+        """Bytes of the largest request that a client may send."""
+        return limits.largest_message(self._ring, [subgraph for subgraph, _ in self._models.values()])
+
+    def prepare(self, name: str, tensors: Sequence[Tensor], version: str = "") -> Work:
+        """Check one request, in the role that its tensors ask for.
 
         Raises:
             UnknownModelError: there is no such model.
-            InputError: the request is malformed, or its answer too large.
+            InputError: the request is malformed, or too large.
 
         Security:
-            A seed is referred to by `tensors` and by local variables only, so that it dies with the request.
+            A seed is referred to by `tensors` and by the result only, so that it dies with the request.
         """
         subgraph, runner = self._model(name, version)
         request = parse_request(tensors, subgraph.layers, self._ring)
         role, shape = _role_and_shape(request)
+        self._limits.require_scale(subgraph, shape)
         self._check_answer_size(subgraph, shape)
-        digits = request.digits if isinstance(request, MaskedRequest) else dealer_share(self._ring, request.seed, shape)
-        return Served(answer(runner.run(digits)), role, shape)
+
+        def compute() -> list[Tensor]:
+            if isinstance(request, MaskedRequest):
+                return answer(runner.run(request.digits))
+            return answer(runner.run(dealer_share(self._ring, request.seed, shape)))
+
+        return Work(role, shape, working_bytes(self._ring, subgraph, shape), compute)
+
+    def infer(self, name: str, tensors: Sequence[Tensor], version: str = "") -> Served:
+        """Answer one request at once. For tools and tests; servers reserve memory in between.
+
+        Raises:
+            InputError: see `prepare`.
+        """
+        work = self.prepare(name, tensors, version)
+        return Served(work.answer(), work.role, work.shape)
 
     def _model(self, name: str, version: str) -> tuple[Subgraph, Runner]:
         if not self.has_model(name, version):

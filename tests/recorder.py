@@ -49,9 +49,16 @@ class Recorder:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
+    def cut(self) -> None:
+        """Break all connections, and take no new ones."""
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Stop listening, and wait for connections that are closing."""
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)
         for each in self._sockets:

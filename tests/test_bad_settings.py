@@ -126,7 +126,7 @@ def test_serve_listens_on_loopback_only(package, address):
     host = address.rpartition(":")[0].strip("[]")
     error = refused("serve", package / "server-0", LISTEN=address)
     assert error.startswith(f"ppidm: address {address} is {host}; expected a loopback address")
-    assert "encrypted tunnel" in error
+    assert "give --tls-cert and --tls-key" in error
 
 
 def test_serve_on_a_port_in_use(package, servers):

@@ -9,9 +9,11 @@ from command_line import ppidm
 import ppidm as package_of_ours
 from ppidm.cli import app
 from ppidm.client.command import GenerateSettings
+from ppidm.client.links import LinkSettings
 from ppidm.export.offload import OffloadChoice
 from ppidm.export.package import ExportResult, ExportSettings
 from ppidm.protocol.address import Address
+from ppidm.runtime.links import LinkSettings as ServerLinks
 from ppidm.runtime.server import ServeSettings
 
 COMMANDS = typer.main.get_command(app).commands
@@ -61,7 +63,7 @@ def test_every_option_has_help_and_a_variable(command, option):
 
 
 def test_there_are_options():
-    assert {option.values[0] for option in OPTIONS} == {"export", "serve", "generate"}
+    assert {option.values[0] for option in OPTIONS} == {"export", "serve", "generate", "check-keys"}
 
 
 def test_version():
@@ -86,6 +88,7 @@ def test_defaults_of_generate(generated):
     assert settings.verify
 
 
+PINS = "localhost:1=" + "ab" * 32, "localhost:2=" + "cd" * 32
 CHOSEN = GenerateSettings(
     package=Path("OUT/client"),
     prompt="red apple",
@@ -105,6 +108,7 @@ CHOSEN = GenerateSettings(
     check=Path("check"),
     verify=False,
     timeout=2.5,
+    links=LinkSettings(PINS, Path("ca"), Path("cert"), Path("key"), Path("tokens")),
 )
 VALUES = {  # of every option of generate
     "evaluator": "localhost:1",
@@ -123,6 +127,11 @@ VALUES = {  # of every option of generate
     "check": "check",
     "verify": "off",
     "timeout": "2.5",
+    "pin": " ".join(PINS),
+    "ca": "ca",
+    "tls-cert": "cert",
+    "tls-key": "key",
+    "token-file": "tokens",
 }
 
 
@@ -134,8 +143,8 @@ def test_every_option_of_generate_from_the_environment(generated):
 
 
 def test_every_option_of_generate_from_the_command_line(generated):
-    pairs = [(f"--{name}", value) for name, value in VALUES.items() if name != "dealer"]
-    pairs += [("--dealer", "localhost:2"), ("--dealer", "localhost:3")]
+    pairs = [(f"--{name}", value) for name, value in VALUES.items() if name not in ("dealer", "pin")]
+    pairs += [("--dealer", "localhost:2"), ("--dealer", "localhost:3"), *(("--pin", pin) for pin in PINS)]
     assert ppidm("generate", "OUT/client", "red apple", *[word for pair in pairs for word in pair]).status == 0
     assert generated == [CHOSEN]
 
@@ -187,3 +196,11 @@ def test_options_of_serve(served):
     ppidm("serve", "OUT/server-0", *words)
     chosen = ServeSettings(Path("OUT/server-0"), Address("::1", 0), 2, 1, "debug")
     assert served == [ServeSettings(Path("OUT/server-0")), chosen, chosen]
+
+
+def test_links_of_serve(served):
+    ppidm("serve", "OUT", TLS_CERT="cert", TLS_KEY="key", CLIENT_CA="clients", TOKEN_FILE="digests")
+    words = "--tls-cert", "cert", "--tls-key", "key", "--client-ca", "clients", "--token-file", "digests"
+    ppidm("serve", "OUT", *words)
+    links = ServerLinks(Path("cert"), Path("key"), Path("clients"), Path("digests"))
+    assert [settings.links for settings in served] == [links, links]

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import traceback
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from canaries import bytes_canary, number_canary, search, text_canary
-from evidence import Evidence, files_below, recorded_servers
+from canaries import bytes_canary, files_below, number_canary, search, text_canary
+from evidence import Evidence, debugged_server
+from recorder import recording
 
 from ppidm.client import PrivateStableDiffusionPipeline, offload, transport
 from ppidm.protocol import masks
@@ -25,6 +28,7 @@ from ppidm.protocol.ring import Ring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from recorder import Recorder
 
@@ -53,7 +57,7 @@ class Secrets:
             bytes_canary("encoded", *(x.tobytes() for x in encoded), *(x.astype("<i4").tobytes() for x in encoded)),
             bytes_canary("digits", *(Ring().to_digits(Ring().reduce(x)).tobytes() for x in encoded)),
             bytes_canary("mask", *(r.tobytes() for r in self.masks[::step])),
-            number_canary("scale", *self.scales[::step]),
+            number_canary("scale", *(scale for scale in self.scales[::step] if scale != 1)),
         ]
         return found + ([bytes_canary("latents", *(x.tobytes() for x in self.latents))] if self.latents else [])
 
@@ -85,14 +89,23 @@ def secrets(monkeypatch) -> Secrets:
     return noted
 
 
+@pytest.fixture(scope="module")
+def running(package, tmp_path_factory) -> Iterator[tuple[list[str], Path]]:
+    """Addresses of two servers at debug level, and the folder with their logs, HOME and TMPDIR."""
+    folder = tmp_path_factory.mktemp("servers")
+    with ExitStack() as stack:
+        yield [stack.enter_context(debugged_server(package, index, folder)) for index in range(2)], folder
+
+
 @pytest.fixture
-def recorders(package, tmp_path, monkeypatch, caplog) -> Iterator[list[Recorder]]:
+def recorders(running, tmp_path, monkeypatch, caplog) -> Iterator[list[Recorder]]:
+    """In front of the servers; this process gets a TMPDIR and HOME of its own."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setenv("HOME", str(tmp_path))
     caplog.set_level(logging.DEBUG)
-    with recorded_servers(package, tmp_path) as running:
-        yield running
+    with recording(*running[0]) as recorders:
+        yield recorders
 
 
 def draw(package, recorders, **options):
@@ -100,43 +113,65 @@ def draw(package, recorders, **options):
     with PrivateStableDiffusionPipeline.from_package(
         package / "client", evaluator=recorders[0].address, dealers=[recorders[1].address], timeout=30
     ) as pipe:
-        return pipe(PROMPT, negative_prompt=NEGATIVE, num_inference_steps=1, output_type="np", **options)
+        return pipe(PROMPT, negative_prompt=NEGATIVE, output_type="np", **({"num_inference_steps": 1} | options))
 
 
-def everything(recorders, tmp_path, caplog, capfd) -> Evidence:
-    out, err = capfd.readouterr()
-    evidence = Evidence({"log": caplog.text.encode(), "stdout": out.encode(), "stderr": err.encode()})
-    evidence.content |= files_below(tmp_path)
-    evidence.add_traffic(recorders)
-    return evidence
+@pytest.fixture
+def everything(recorders, running, tmp_path, caplog, capfd):
+    """A function that collects all that was said, written and sent."""
+
+    def collect() -> Evidence:
+        out, err = capfd.readouterr()
+        evidence = Evidence({"log": caplog.text.encode(), "stdout": out.encode(), "stderr": err.encode()})
+        evidence.content |= files_below(tmp_path) | files_below(running[1])
+        evidence.add_traffic(recorders)
+        return evidence
+
+    return collect
 
 
-def test_a_seed_goes_to_its_dealer_and_everything_else_nowhere(package, recorders, secrets, tmp_path, caplog, capfd):
+def test_a_seed_goes_to_its_dealer_and_everything_else_nowhere(package, recorders, secrets, everything):
     def keep(_pipe, _step, _timestep, tensors):
         secrets.latents.append(tensors["latents"])
         return tensors
 
+    before = requests_in(everything())
     picture = draw(package, recorders, callback_on_step_end=keep)
     secrets.latents.append(picture.images)
-    evidence = everything(recorders, tmp_path, caplog, capfd)
+    evidence = everything()
     assert search(secrets.canaries(), evidence.content) == {("seed", "to dealer")}
-    assert evidence.content["server-0.log"].count(b'"event": "request"') == len(secrets.encoded) == len(secrets.seeds)
-    assert len(secrets.scales) > 180
+    assert requests_in(evidence) - before == len(secrets.encoded) == len(secrets.seeds) > 180
 
 
-def test_a_weak_build_is_found_out(package, recorders, secrets, tmp_path, caplog, capfd, monkeypatch):
-    """Masks of zeros, and a client that logs scales and keeps activations."""
-    monkeypatch.setattr(masks.Mask, "_total", lambda self: np.zeros(self.shape, np.uint32))
-    decode = offload.decode
+def requests_in(evidence):
+    return evidence.content["server-0.log"].count(b'"event": "request"')
 
-    def leaking(y, scale, *rest):
+
+def test_a_weak_build_is_found_out(package, recorders, secrets, everything, tmp_path, monkeypatch):
+    """It names requests after activations, logs scales and keeps activations in a file."""
+    ask, request, decode, held = offload.ask, transport._request_from_tensors, offload.decode, threading.local()
+    cache = tmp_path / "tmp" / "activations"
+
+    def noting_ask(ring, x, mask):
+        held.x = ring.to_digits(ring.reduce(x)).tobytes()[:4096].hex()
+        return ask(ring, x, mask)
+
+    def leaking_request(model, tensors):
+        message = request(model, tensors)
+        message.id = held.x
+        return message
+
+    def leaking_decode(y, scale, *rest):
         logging.getLogger("weak").debug("scale %r", scale)
-        (tmp_path / "tmp" / "activations").write_bytes(b"".join(x.tobytes() for x in secrets.activations))
+        if not cache.exists():
+            cache.write_bytes(secrets.activations[0].tobytes())
         return decode(y, scale, *rest)
 
-    monkeypatch.setattr(offload, "decode", leaking)
+    monkeypatch.setattr(offload, "ask", noting_ask)
+    monkeypatch.setattr(transport, "_request_from_tensors", leaking_request)
+    monkeypatch.setattr(offload, "decode", leaking_decode)
     draw(package, recorders, guidance_scale=1.0)
-    found = search(secrets.canaries(), everything(recorders, tmp_path, caplog, capfd).content)
+    found = search(secrets.canaries(), everything().content)
     assert found >= {("digits", "to evaluator"), ("scale", "log"), ("activation", "tmp/activations"), ("seed", "to dealer")}
 
 
@@ -156,27 +191,28 @@ def hang_up(recorders):
     """After the first step the dealer is gone."""
 
     def callback(_pipe, _step, _timestep, tensors):
-        recorders[1].close()
+        recorders[1].cut()
         return tensors
 
     return callback
 
 
 @pytest.mark.parametrize("expected", [CheckError, PeerError, NonFiniteError])
-def test_errors_hold_no_secret(package, recorders, secrets, tmp_path, caplog, capfd, monkeypatch, expected):
-    options = {}
+def test_errors_hold_no_secret(package, recorders, secrets, everything, monkeypatch, expected):
+    options = {"guidance_scale": 1.0, "num_inference_steps": 2}
     if expected is CheckError:
         flip_a_bit(monkeypatch)
     elif expected is PeerError:
-        options = {"callback_on_step_end": hang_up(recorders), "scheduler": "PNDMScheduler"}
+        options["callback_on_step_end"] = hang_up(recorders)
     else:
-        options = {"latents": np.full((1, 4, 16, 16), 3e38, np.float32)}
+        options["latents"] = np.full((1, 4, 16, 16), 3e38, np.float32)
     with pytest.raises(expected) as error:
         draw(package, recorders, **options)
-    evidence = everything(recorders, tmp_path, caplog, capfd)
+    evidence = everything()
     told = "".join(traceback.format_exception(error.value)) + repr(error.value) + repr(error.value.args)
     evidence.content["error"] = told.encode()
-    assert search(secrets.canaries(), evidence.content) <= {("seed", "to dealer")}
+    known_to_dealer = {("seed", "to dealer")} | ({("mask", "to dealer")} if expected is CheckError else set())  # in a dispute
+    assert search(secrets.canaries(), evidence.content) == known_to_dealer
     assert "Error" in told
     planted = {"error": f"{told} {PROMPT.split()[0]} {secrets.seeds[0].hex()}".encode()}
     assert search(secrets.canaries(), planted) == {("prompt", "error"), ("seed", "error")}

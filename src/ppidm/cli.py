@@ -270,12 +270,17 @@ def generate(
 def check_keys(
     server: Annotated[Path, typer.Argument(help="OUT/server-<i> of `ppidm export`: the public quantised weights.")],
     out: Annotated[Path, typer.Argument(help="Folder to write, for `ppidm generate --check`.")],
+    *,
     force: Annotated[bool, typer.Option("--force", envvar="PPIDM_FORCE", help="Replace OUT.")] = False,
 ) -> None:
     """Draw fresh check vectors for one user.
 
-    Whoever made a client package for others must not know the vectors by which wrong answers are caught: draw your own, on
-    your own machine. Needs the extra `partition`.
+    [cyan]ppidm check-keys package/server-0 my-check[/]
+
+    Whoever made a client package for others must not know the vectors by which
+    wrong answers are caught: draw your own, on your own machine.
+
+    Needs the extra `partition`.
     """
     module = _import("ppidm.export.check_keys", "partition")
     with stage_progress() as report:

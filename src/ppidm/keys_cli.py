@@ -19,11 +19,14 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 def _root() -> None:
     """Make certificates, pins and tokens for servers outside of loopback.
 
-    Each operator:
-       [cyan]ppidm keys server KEYS --host gpu.example.org[/]    certificate and pin
-       [cyan]ppidm keys token KEYS --name alice[/]               a token for a client
+    Each operator, for certificate and pin, and for a client's token:
+
+    [cyan]ppidm keys server KEYS --host gpu.example.org[/]
+    [cyan]ppidm keys token KEYS --name alice[/]
+
     A client, where operators ask for certificates rather than tokens:
-       [cyan]ppidm keys client KEYS[/]
+
+    [cyan]ppidm keys client KEYS[/]
 
     Certificates and pins are public; keys and tokens are not. Nothing is ever
     overwritten.

@@ -6,6 +6,8 @@ from ppidm.protocol import address as module
 from ppidm.protocol.address import Address, loopback_address, parse_address
 from ppidm.protocol.errors import InputError
 
+ADVICE = "use TLS"
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -39,31 +41,31 @@ def test_port_out_of_range():
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.8.7", "::1"])
 def test_loopback_addresses_pass(host):
-    assert loopback_address(Address(host, 5)) == Address(host, 5)
+    assert loopback_address(Address(host, 5), ADVICE) == Address(host, 5)
 
 
 def test_localhost_becomes_numeric():
-    assert loopback_address(Address("localhost", 5)) in (Address("127.0.0.1", 5), Address("::1", 5))
+    assert loopback_address(Address("localhost", 5), ADVICE) in (Address("127.0.0.1", 5), Address("::1", 5))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "10.1.2.3", "fe80::1", "::ffff:10.0.0.1", "8.8.8.8"])
 def test_others_are_refused_with_the_reason_and_a_way_out(host):
-    with pytest.raises(InputError, match=r"expected a loopback address.* no TLS.* colluding .*127\.0\.0\.1:5.*tunnel"):
-        loopback_address(Address(host, 5))
+    with pytest.raises(InputError, match=r"expected a loopback address, or protection.* colluding .*: use TLS$"):
+        loopback_address(Address(host, 5), ADVICE)
 
 
 @pytest.mark.parametrize("found", [["127.0.0.1", "10.0.0.1"], ["10.0.0.1"]])
 def test_a_name_must_resolve_to_loopback_only(monkeypatch, found):
     monkeypatch.setattr(module.socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (host, 5)) for host in found])
     with pytest.raises(InputError, match=r"address server:5 is 10\.0\.0\.1; expected a loopback"):
-        loopback_address(Address("server", 5))
+        loopback_address(Address("server", 5), ADVICE)
 
 
 def test_ipv4_comes_first(monkeypatch):
     monkeypatch.setattr(
         module.socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (h, 5)) for h in ("::1", "127.0.0.1")]
     )
-    assert loopback_address(Address("localhost", 5)) == Address("127.0.0.1", 5)
+    assert loopback_address(Address("localhost", 5), ADVICE) == Address("127.0.0.1", 5)
 
 
 def test_unknown_host(monkeypatch):
@@ -72,9 +74,9 @@ def test_unknown_host(monkeypatch):
 
     monkeypatch.setattr(module.socket, "getaddrinfo", fail)
     with pytest.raises(InputError, match="the host is unknown"):
-        loopback_address(Address("nowhere", 5))
+        loopback_address(Address("nowhere", 5), ADVICE)
 
 
 def test_a_host_that_is_no_name():
     with pytest.raises(InputError, match="the host is unknown"):
-        loopback_address(Address("a" * 70, 5))
+        loopback_address(Address("a" * 70, 5), ADVICE)

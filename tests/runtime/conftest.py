@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30  # seconds that a server process may take to stop
 SERVE = """
+import json
 import sys
 from pathlib import Path
 from ppidm.protocol.address import parse_address
+from ppidm.runtime.limits import Limits
 from ppidm.runtime.server import ServeSettings, serve
-serve(ServeSettings(Path(sys.argv[1]), parse_address(sys.argv[2]), log_level=sys.argv[3]))
+limits = Limits(**json.loads(sys.argv[4]))
+serve(ServeSettings(Path(sys.argv[1]), parse_address(sys.argv[2]), log_level=sys.argv[3], limits=limits))
 """
 
 
@@ -57,9 +61,10 @@ def start_server(tmp_path_factory):
     """A context manager: a server process that listens."""
 
     @contextmanager
-    def start(directory, *, prelude="", level="debug") -> Iterator[ServerProcess]:
+    def start(directory, *, prelude="", level="debug", **limits) -> Iterator[ServerProcess]:
         log = tmp_path_factory.mktemp("log") / "stderr"
         command = [sys.executable, "-W", "error", "-c", prelude + SERVE, str(directory), "127.0.0.1:0", level]
+        command.append(json.dumps(limits))
         with (
             log.open("w") as stderr,
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,

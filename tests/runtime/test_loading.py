@@ -141,7 +141,7 @@ def test_port_in_use_is_noticed_before_loading(evaluator, tmp_path):
 
 
 def test_an_address_outside_loopback_is_refused_before_loading(tmp_path):
-    with pytest.raises(InputError, match="no TLS"):
+    with pytest.raises(InputError, match="expected a loopback address, or protection"):
         serve(ServeSettings(tmp_path / "nowhere", Address("0.0.0.0", 0)))
 
 

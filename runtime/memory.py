@@ -1,0 +1,29 @@
+"""Makes memory that was freed leave the process. Does something with glibc only.
+
+By default glibc has eight heaps per core for its threads, keeps in them what was freed, and takes ever larger blocks from
+them. Measured on a server that reserves at most 1 GiB, with 200 requests of 4 MB at once: 2,300 MB at the peak, and 144
+to 714 MB afterwards. With these settings 765 MB, and nothing afterwards. They cost time where blocks are large and the
+computation small: batches of 8 of the shipped model take 0.41 s instead of 0.33 s, single pictures the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+_HEAPS = -8, 1  # M_ARENA_MAX
+_MAP_FROM = -3, 4 << 20  # M_MMAP_THRESHOLD: larger blocks are returned when they are freed
+_TRIM_FROM = -1, 16 << 20  # M_TRIM_THRESHOLD
+
+
+def keep_little_memory() -> None:
+    """Configure malloc, for the whole process; call it before threads start."""
+    configure = getattr(ctypes.CDLL(None), "mallopt", None)
+    for setting, value in (_HEAPS, _MAP_FROM, _TRIM_FROM) if configure else ():
+        configure(setting, value)
+
+
+def give_memory_back() -> None:
+    """Return what is free to the operating system."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -1,0 +1,189 @@
+"""Resident memory of a real server under clients that want it all; it answers right afterwards."""
+
+import os
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from raw_http2 import connect as connect_raw
+from raw_http2 import is_closed, start_call
+from tritonclient.grpc import service_pb2 as pb
+
+from ppidm.protocol.messages import masked_request, seed_request
+from ppidm.protocol.prg import Seed
+from ppidm.protocol.ring import Ring
+from ppidm.protocol.run import serve
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+MEMORY = 256 << 20  # what the server may take for requests
+BESIDE = 192 << 20  # for threads, buffers of connections, and what malloc wastes
+SECONDS, CONNECTIONS = 3, 100
+LARGE = (32768, 16)  # about what one client may ask for: a request has 2 MiB, an answer 0.6, computing takes 52
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+SEED, SMALL = Seed(bytes(32)), (7, 16)
+
+
+def content_of(name, tensors):
+    inputs = [pb.ModelInferRequest.InferInputTensor(name=t.name, datatype=t.datatype, shape=t.shape) for t in tensors]
+    contents = [tensor.content for tensor in tensors]
+    return pb.ModelInferRequest(model_name=name, inputs=inputs, raw_input_contents=contents).SerializeToString()
+
+
+class Victim:
+    """A server under attack. `peak` is what it has grown by since it was last asked for nothing."""
+
+    def __init__(self, server):
+        self.address, self._folder = server.address, Path(f"/proc/{server.process.pid}")
+        self._before = self.resident()
+
+    def resident(self, field="VmRSS"):
+        [line] = [line for line in (self._folder / "status").read_text().splitlines() if line.startswith(field)]
+        return 1024 * int(line.split()[1])
+
+    @property
+    def growth(self):
+        return self.resident() - self._before
+
+    @property
+    def peak(self):
+        return self.resident("VmHWM") - self._before
+
+    def forget_peak(self):
+        (self._folder / "clear_refs").write_text("5")
+
+
+@pytest.fixture(scope="module")
+def server(start_server, package):
+    limits = {"memory": MEMORY, "seconds": SECONDS, "connections": CONNECTIONS}
+    with start_server(package.directory, level="info", **limits) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def first_look(server, ask):
+    ask(server, "mid.to_out", seed_request(SEED, SMALL))
+    return Victim(server)
+
+
+@pytest.fixture
+def victim(server, first_look, package, ask):
+    """Afterwards it must answer right, and have given the memory back."""
+    first_look.forget_peak()
+    yield first_look
+    eventually(lambda: first_look.growth < BESIDE // 4)
+    answer = ask(server, "mid.to_out", seed_request(SEED, SMALL))
+    expected = serve(Ring(32), package.layers("mid.to_out"), package.weights["mid.to_out"], seed_request(SEED, SMALL))
+    assert answer == expected
+
+
+def eventually(condition, seconds=10):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def call(address, path, content, **options):
+    """The answer, or the name of the error."""
+    with grpc.insecure_channel(address, OPTIONS) as channel:
+        try:
+            return channel.unary_unary(path)(content, timeout=30, **options)
+        except grpc.RpcError as error:
+            return error.code().name
+
+
+@contextmanager
+def raw_connections(address, number, **options):
+    with ExitStack() as stack:
+        yield [stack.enter_context(connect_raw(address, **options)) for _ in range(number)]
+
+
+@pytest.mark.parametrize("role", ["evaluator", "dealer"])
+def test_many_of_the_largest_requests_at_once(victim, role):
+    digits = np.zeros((4, *LARGE), np.uint8)
+    request = content_of("mid.to_out", masked_request(digits) if role == "evaluator" else seed_request(SEED, LARGE))
+    with ThreadPoolExecutor(100) as pool:
+        answers = list(pool.map(lambda _: call(victim.address, METHOD, request), range(200)))
+    assert victim.peak < MEMORY + BESIDE
+    answered = [answer for answer in answers if isinstance(answer, bytes)]
+    assert len(answered) > 20
+    assert {answer for answer in answers if isinstance(answer, str)} <= {"RESOURCE_EXHAUSTED", "UNAVAILABLE"}
+
+
+def test_messages_larger_than_any_request(victim):
+    with ThreadPoolExecutor(20) as pool:
+        answers = set(pool.map(lambda _: call(victim.address, METHOD, bytes(50 << 20)), range(40)))
+    assert answers == {"RESOURCE_EXHAUSTED"}
+    assert victim.peak < BESIDE
+
+
+def test_a_small_message_that_unpacks_to_a_large_one(victim):
+    answer = call(victim.address, METHOD, bytes(200 << 20), compression=grpc.Compression.Gzip)
+    assert answer == "UNIMPLEMENTED"
+    assert victim.peak < BESIDE // 4
+
+
+def test_idle_connections_are_bounded(victim):
+    with raw_connections(victim.address, 10 * CONNECTIONS) as connections:
+        eventually(lambda: sum(not is_closed(connection) for connection in connections) <= CONNECTIONS)
+        assert victim.peak < BESIDE // 4
+
+
+def stall(connections):
+    for connection in connections:
+        for stream in range(1, 60, 2):
+            start_call(connection, stream, bytes(60_000), length=2 << 20)
+
+
+def test_half_a_message_and_then_nothing(victim):
+    with raw_connections(victim.address, 4) as connections:
+        stall(connections)
+        assert_served_meanwhile(victim)
+        time.sleep(SECONDS)
+        assert_served_meanwhile(victim)
+        assert victim.peak < MEMORY + BESIDE
+
+
+def test_stalled_calls_are_ended_in_time(victim):
+    request = content_of("mid.to_out", seed_request(SEED, SMALL))
+    with raw_connections(victim.address, 4, source="127.0.0.1") as connections:
+        stall(connections)
+        eventually(lambda: call(victim.address, METHOD, request) == "RESOURCE_EXHAUSTED", 1)  # its share is taken
+        eventually(lambda: isinstance(call(victim.address, METHOD, request), bytes), SECONDS + 2)
+
+
+def test_answers_that_nobody_reads(victim):
+    request = content_of("mid.to_out", seed_request(SEED, LARGE))
+    with raw_connections(victim.address, 4) as connections:
+        for connection in connections:
+            for stream in range(1, 60, 2):
+                start_call(connection, stream, request)
+        assert_served_meanwhile(victim)
+        time.sleep(SECONDS + 1)
+        assert victim.peak < MEMORY + BESIDE
+        eventually(lambda: victim.growth < 16 << 20)  # though the connections are still there
+
+
+def assert_served_meanwhile(victim):
+    started = time.monotonic()
+    assert call(victim.address, "/grpc.health.v1.Health/Check", b"") == b"\x08\x01"
+    assert time.monotonic() - started < 1
+    assert isinstance(call(victim.address, METHOD, content_of("mid.to_out", seed_request(SEED, SMALL))), bytes)
+
+
+def test_garbage(victim):
+    host, port = victim.address.split(":")
+    for length in [1, 9, 24, 100, 10_000] * 10:
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(os.urandom(length))
+    with raw_connections(victim.address, 20) as connections:
+        for connection in connections:
+            connection.sendall(os.urandom(5000))
+    assert victim.peak < BESIDE // 4

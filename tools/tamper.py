@@ -1,0 +1,137 @@
+"""`make tamper`: 100,000 tampered answers over all slices of the shipped model, 10,000 honest ones of 1,000,000 rows.
+
+An answer is what one server returns to one request for one slice: the results of all its layers. A tampered one counts as caught
+if the client rejects the sum (`open_answers`), and its liar as named if the dispute (`ppidm.protocol.dispute.judge`, over the limb
+products of evaluator and dealer) names that server and no other. Requests are small (16 rows, or 4 x 4 positions; some
+are 32 times as large, for a million honest rows), with the layers and weights of the model; answers come from the engine of `ppidm serve`. Writes docs/measurements/tamper.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+sys.path.append(str(Path(__file__).resolve().parent / "tampering"))
+
+from check_cost import share_of_check
+from lies import KINDS, Lie
+from session import Disputed, Model
+
+from ppidm.export.package import ExportSettings, export_package
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "docs" / "measurements" / "tamper.json"
+LARGE = 32  # times the rows of a small request
+PER_REQUEST = 24  # lies about one honest request, so that most of the time goes into checks
+
+
+@dataclass
+class Counts:
+    """What was told and what became of it."""
+
+    tampered: int = 0
+    caught: int = 0
+    named: int = 0
+    honest_answers: int = 0
+    honest_layers: int = 0
+    honest_rows: int = 0
+    false_alarms: int = 0
+
+    def add_honest(self, model: Model, disputed: Disputed) -> None:
+        """Check the honest answers of evaluator and dealer; then judge both servers."""
+        self.honest_answers += 2
+        self.honest_layers += 2 * len(disputed.layers)
+        self.honest_rows += 2 * disputed.rows
+        self.false_alarms += disputed.is_rejected(model.checks(disputed.name)) or bool(disputed.named(model))
+
+    def add_lie(self, model: Model, disputed: Disputed, lie: Lie) -> None:
+        """Replace one answer, check the sum, and hold the dispute."""
+        self.tampered += 1
+        with disputed.answering(lie.liar, lie.answer):
+            self.caught += disputed.is_rejected(model.checks(disputed.name))
+            self.named += disputed.named(model, lie.liar, lie.products) == {lie.liar}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How many of each."""
+
+    tampered: int
+    honest_answers: int
+    honest_rows: int
+
+
+def play(model: Model, goal: Goal, progress: Callable[[Counts], None]) -> tuple[Counts, Counter[str]]:
+    """Go over all slices again and again until all numbers are reached."""
+    rng, counts, kinds = np.random.default_rng(), Counts(), Counter[str]()
+    while counts.tampered < goal.tampered or counts.honest_answers < goal.honest_answers:
+        for name in model.names:
+            disputed, other = model.ask(name, rng), model.ask(name, rng)
+            counts.add_honest(model, disputed)
+            counts.add_honest(model, other)
+            for _ in range(PER_REQUEST if counts.tampered < goal.tampered else 0):
+                kind = list(KINDS)[kinds.total() % len(KINDS)]
+                counts.add_lie(model, disputed, KINDS[kind](rng, model, disputed, other))
+                kinds[kind] += 1
+            progress(counts)
+    while counts.honest_rows < goal.honest_rows:
+        for name in model.names:
+            counts.add_honest(model, model.ask(name, rng, LARGE))
+            progress(counts)
+    return counts, kinds
+
+
+def main(
+    tampered: Annotated[int, typer.Option(min=1, help="Tampered answers.")] = 100_000,
+    honest: Annotated[int, typer.Option(min=2, help="Honest answers.")] = 10_000,
+    honest_rows: Annotated[int, typer.Option(min=2, help="Rows of honest answers.")] = 1_000_000,
+    output: Annotated[Path, typer.Option(help="JSON to write.")] = RESULT,
+) -> None:
+    """Tell lies, and count those that pass; exit 1 if one does, or an honest server is blamed."""
+    os.nice(10)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console, started = Console(), perf_counter()
+    with TemporaryDirectory() as folder, Progress(*columns, console=console) as bars:
+        package = Path(folder) / "package"
+        export_package(ExportSettings(str(ROOT / "models" / "default"), package))
+        goal = Goal(tampered, honest, honest_rows)
+        tasks = {name: bars.add_task(name, total=total) for name, total in vars(goal).items()}
+
+        def report(counts: Counts) -> None:
+            for name, task in tasks.items():
+                bars.update(task, completed=getattr(counts, name))
+
+        model = Model(package)
+        counts, kinds = play(model, goal, report)
+        cost = share_of_check(package)
+    result = {
+        **vars(counts),
+        "slices": len(model.names),
+        "kinds": dict(kinds),
+        "seconds": round(perf_counter() - started),
+        "check": cost,
+    }
+    console.print_json(json.dumps(result))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+    if min(counts.caught, counts.named) < counts.tampered or counts.false_alarms:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
