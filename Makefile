@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test check fidelity bench vectors clean
+.PHONY: help demo test check fidelity bench attacks tamper fuzz vectors clean
 
 help:
 	@echo "make demo      partition the shipped model, start two servers, draw a picture into demo/ (no torch needed)"
@@ -12,6 +12,9 @@ help:
 	@echo "make check     ruff and mypy"
 	@echo "make fidelity  20 prompts x 3 schedulers against diffusers in float32; about 20 minutes on 2 cores"
 	@echo "make bench     seconds and bytes of a private picture and of the same picture computed locally"
+	@echo "make attacks   every attack of tools/attacks at full size, with its verdict; minutes"
+	@echo "make tamper    100,000 tampered answers, each caught and its liar named; about 10 minutes"
+	@echo "make fuzz      a million damaged inputs to everything that reads what strangers send; about 10 minutes"
 	@echo "make vectors   regenerate tests/vectors"
 
 demo: .venv/demo.stamp
@@ -30,6 +33,16 @@ fidelity: .venv/test.stamp
 
 bench: .venv/test.stamp
 	$(BIN)/python tools/bench.py
+
+attacks: .venv/test.stamp
+	$(BIN)/python tools/attacks/run.py --output docs/measurements/attacks.json
+
+tamper: .venv/test.stamp
+	$(BIN)/python tools/tamper.py
+
+fuzz: .venv/test.stamp  # without atheris (no wheel for this system) Hypothesis makes the inputs
+	-$(PIP) --editable '.[fuzz]'
+	$(BIN)/python tools/fuzz/run.py
 
 vectors: .venv/test.stamp
 	$(BIN)/python tools/make_vectors.py

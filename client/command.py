@@ -48,6 +48,7 @@ class GenerateSettings:
     report: Path | None = None
     check: Path | None = None
     verify: bool = True
+    signer: Path | None = None
     timeout: float = 60.0
     links: LinkSettings = LOOPBACK
 
@@ -85,6 +86,7 @@ def generate(
         dealers=settings.dealers,
         check=settings.check,
         verify=settings.verify,
+        signer=settings.signer,
         timeout=settings.timeout,
         links=settings.links,
     ) as pipe:

@@ -40,18 +40,23 @@ class ClientPackage:
         return None if self.checks is None else self.checks[name]
 
 
-def load_package(directory: Path, check: Path | None = None, *, verify: bool = True) -> ClientPackage:
+def load_package(
+    directory: Path, check: Path | None = None, *, verify: bool = True, signer: Path | None = None
+) -> ClientPackage:
     """Load a client directory and this user's check vectors.
 
     Args:
         directory: `OUT/client`.
         check: `OUT/check`; by default the folder `check` beside `directory`.
         verify: whether answers will be checked.
+        signer: PEM file with the public key of who must have signed the client's manifest; None takes any. The check
+            vectors are the user's own, and only have to be of the same slices.
 
     Raises:
+        InputError: `signer` is no such key.
         PackageError: either is missing, corrupt, of another version, or they are of different exports.
     """
-    manifest = load_manifest(directory, ClientManifest)
+    manifest = load_manifest(directory, ClientManifest, signer)
     return ClientPackage(
         directory=directory,
         manifest=manifest,

@@ -84,6 +84,7 @@ class PrivateStableDiffusionPipeline:
         dealers: Sequence[str],
         check: str | Path | None = None,
         verify: bool = True,
+        signer: str | Path | None = None,
         timeout: float = 60.0,
         threads: int = 0,
         links: LinkSettings = LOOPBACK,
@@ -96,6 +97,7 @@ class PrivateStableDiffusionPipeline:
             dealers: HOST:PORT of the servers that get seeds; one or more, run by other operators than the evaluator.
             check: this user's check vectors; by default the folder `check` beside `path`.
             verify: check every answer. Turn it off for measurements only.
+            signer: PEM file with the public key of who must have signed the package; None takes any.
             timeout: seconds that one request may take.
             threads: of each of the client's own graphs; 0 means one per core.
             links: pins, certificates and tokens, for servers outside of loopback.
@@ -105,7 +107,8 @@ class PrivateStableDiffusionPipeline:
             InputError: a bad address, or a server in two roles.
             PeerError: a server cannot be reached or has another package.
         """
-        package = load_package(Path(path), None if check is None else Path(check), verify=verify)
+        check, signer = (None if given is None else Path(given) for given in (check, signer))
+        package = load_package(Path(path), check, verify=verify, signer=signer)
         return cls(package, connect(evaluator, dealers, package.manifest.package, timeout, links), threads)
 
     def __call__(

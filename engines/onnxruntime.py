@@ -33,17 +33,20 @@ if TYPE_CHECKING:
 
 _FATAL_ONLY = 4
 _LONGEST_QUOTE = 300  # characters of a hostile file that an error message repeats
-_ORT_ERRORS = tuple(
-    vars(ort.capi.onnxruntime_pybind11_state)[name]
-    for name in (
-        "Fail",
-        "InvalidArgument",
-        "InvalidGraph",
-        "InvalidProtobuf",
-        "NoSuchFile",
-        "NotImplemented",
-        "RuntimeException",
-    )
+_ORT_ERRORS = (
+    UnicodeDecodeError,  # found by fuzzing: its message quotes a name that is no UTF-8
+    *(
+        vars(ort.capi.onnxruntime_pybind11_state)[name]
+        for name in (
+            "Fail",
+            "InvalidArgument",
+            "InvalidGraph",
+            "InvalidProtobuf",
+            "NoSuchFile",
+            "NotImplemented",
+            "RuntimeException",
+        )
+    ),
 )
 
 

@@ -28,20 +28,29 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 
-def draw_check_keys(server: Path, out: Path, *, force: bool = False, progress: Progress | None = None) -> int:
+def draw_check_keys(
+    server: Path, out: Path, *, force: bool = False, signer: Path | None = None, progress: Progress | None = None
+) -> int:
     """Draw vectors for every slice of `server` and write them to the folder `out`.
+
+    Args:
+        server: `OUT/server-<i>`.
+        out: a new folder.
+        force: replace `out` if it is there.
+        signer: PEM file with the public key of who must have signed `server`; None takes any.
+        progress: see `Progress`.
 
     Returns:
         The number of slices.
 
     Raises:
-        InputError: `out` exists and `force` is off.
+        InputError: `out` exists and `force` is off, or `signer` is no such key.
         PackageError: `server` is no server directory, a slice of it cannot be read or holds what slices may not, or the
             manifest understates the norm of its weights.
     """
     if out.exists() and not force:
         raise InputError(f"{out} exists; give another folder, or --force to replace it")
-    manifest = load_manifest(server, ServerManifest)
+    manifest = load_manifest(server, ServerManifest, signer)
     checks = {}
     for done, subgraph in enumerate(manifest.slices):
         if progress is not None:

@@ -41,10 +41,12 @@ from ppidm.protocol.manifest import (
     digests_of,
     file_digest,
     package_digest,
+    sign_manifest,
     write_manifest,
 )
 from ppidm.protocol.openings import OPENINGS, Opening, write_openings
 from ppidm.protocol.ring import Ring
+from ppidm.protocol.signatures import load_private_key
 
 if TYPE_CHECKING:
     from ppidm.protocol.linear import Shape
@@ -71,6 +73,7 @@ class ExportSettings:
     offload: OffloadChoice = OffloadChoice.ALL
     retrace: bool = False
     force: bool = False
+    sign: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,12 @@ def export_package(settings: ExportSettings, progress: Progress = _silent) -> Ex
     """Export a pipeline.
 
     Raises:
-        InputError: the model cannot be read, or OUT exists and `force` is off.
+        InputError: the model or the key cannot be read, or OUT exists and `force` is off.
         UnsupportedError: the model cannot be carried, or a comparison fails.
     """
     _require_free(settings)
+    if settings.sign is not None:
+        load_private_key(settings.sign)  # fail now, not after minutes
     model = resolve_model(settings.model)
     if settings.retrace or not is_traced(model):
         trace(model, progress=lambda part: progress(part, 0, 1))
@@ -238,5 +243,8 @@ class _Export:
         write_manifest(self.client, client)
         write_manifest(self.check, CheckManifest(**common, files=digests_of(self.check)))
         write_manifest(self.server, ServerManifest(**common, files=digests_of(self.server)))
+        if self.settings.sign is not None:
+            for directory in (self.client, self.check, self.server):
+                sign_manifest(directory, self.settings.sign)
         for index in range(1, self.settings.servers):
             shutil.copytree(self.server, self.server.with_name(f"server-{index}"))

@@ -59,9 +59,10 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     Raises:
         InputError: not an Ed25519 private key without a password.
     """
+    content = _read(path)
     try:
-        key = load_pem_private_key(_read(path), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # the message could quote the key
+        key = load_pem_private_key(content, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _no_key(path, "private") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise _no_key(path, "private")
@@ -74,8 +75,9 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
     Raises:
         InputError: not an Ed25519 public key.
     """
+    content = _read(path)
     try:
-        key = load_pem_public_key(_read(path))
+        key = load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _no_key(path, "public") from error
     if not isinstance(key, Ed25519PublicKey):

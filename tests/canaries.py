@@ -1,8 +1,8 @@
 """Canaries: secrets that stand out, the ways in which they could be written, and a search for them.
 
-    text_canary("prompt", "...")        every word of it, in several encodings
-    bytes_canary("seed", content)       short windows of it, in several encodings
-    search(canaries, evidence)          where they were found: {(canary, place), ...}
+text_canary("prompt", "...")        every word of it, in several encodings
+bytes_canary("seed", content)       short windows of it, in several encodings
+search(canaries, evidence)          where they were found: {(canary, place), ...}
 """
 
 from __future__ import annotations
@@ -41,7 +41,14 @@ def spell(content: bytes) -> set[bytes]:
     """Bytes as they are, in hexadecimal, in base64 at any offset, as a list of numbers and as a Python or JSON text."""
     as_text = content.decode("latin1")
     numbers = ", ".join(map(str, content))
-    texts = {content.hex(), content.hex().upper(), content.hex(" "), repr(content)[2:-1], json.dumps(as_text)[1:-1], numbers}
+    texts = {
+        content.hex(),
+        content.hex().upper(),
+        content.hex(" "),
+        repr(content)[2:-1],
+        json.dumps(as_text)[1:-1],
+        numbers,
+    }
     spellings = {content} | {text.encode() for text in texts} | _base64(content)
     assert min(map(len, spellings)) >= SHORTEST, content
     return spellings
@@ -143,5 +150,7 @@ class Needles:
 
 def files_below(folder: Path, *, without: tuple[str, ...] = ()) -> dict[str, bytes]:
     """Every file, with its name in front of its content: a name can leak too."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in without]
+    paths = [
+        path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in without
+    ]
     return {path.relative_to(folder).as_posix(): str(path.name).encode() + b"\n" + path.read_bytes() for path in paths}

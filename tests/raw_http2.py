@@ -5,7 +5,7 @@ import struct
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADERS, SETTINGS, DATA = 1, 4, 0
-END_STREAM, END_HEADERS = 1, 4
+END_STREAM, END_HEADERS, ACK = 1, 4, 1
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 FRAME = 16_384  # bytes of the largest frame; a stream may send 65,535 before the server answers
 
@@ -28,7 +28,7 @@ def connect(address, source="127.0.0.2"):
     """A connection with default windows: the server may send 65,535 bytes and no more, for nobody grants others."""
     host, port = address.split(":")
     connection = socket.create_connection((host, int(port)), timeout=10, source_address=(source, 0))
-    connection.sendall(PREFACE + frame(SETTINGS, 0, 0))
+    connection.sendall(PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0))
     return connection
 
 

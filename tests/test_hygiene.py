@@ -58,7 +58,9 @@ Image.Image.save = with_metadata
 
 def make_picture(package: Path, folder: Path, prelude: str = "") -> Evidence:
     options = ["--seed", str(IMAGE_SEED), "--num-inference-steps", "1", "--output", "out/picture.png"]
-    return generate(package, folder, [PROMPT, "--negative-prompt", NEGATIVE, *options, "--report", "out/report.json"], prelude)
+    return generate(
+        package, folder, [PROMPT, "--negative-prompt", NEGATIVE, *options, "--report", "out/report.json"], prelude
+    )
 
 
 def canaries(package: Path):

@@ -15,7 +15,9 @@ if not sys.platform.startswith("linux"):
 import resource
 
 HARD = resource.getrlimit(resource.RLIMIT_CORE)[1]
-pytestmark = pytest.mark.skipif(HARD == 0, reason="core dumps are forbidden here altogether, so the test could not fail")
+pytestmark = pytest.mark.skipif(
+    HARD == 0, reason="core dumps are forbidden here altogether, so the test could not fail"
+)
 NOTHING = "import time\nprint('listening on', flush=True)\ntime.sleep(60)\n"
 
 
@@ -25,7 +27,11 @@ def allow_core_dumps() -> None:
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=allow_core_dumps
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=allow_core_dumps,  # noqa: PLW1509  (it takes no lock),
     )
 
 

@@ -172,7 +172,12 @@ def test_a_weak_build_is_found_out(package, recorders, secrets, everything, tmp_
     monkeypatch.setattr(offload, "decode", leaking_decode)
     draw(package, recorders, guidance_scale=1.0)
     found = search(secrets.canaries(), everything().content)
-    assert found >= {("digits", "to evaluator"), ("scale", "log"), ("activation", "tmp/activations"), ("seed", "to dealer")}
+    assert found >= {
+        ("digits", "to evaluator"),
+        ("scale", "log"),
+        ("activation", "tmp/activations"),
+        ("seed", "to dealer"),
+    }
 
 
 def flip_a_bit(monkeypatch):
@@ -211,8 +216,10 @@ def test_errors_hold_no_secret(package, recorders, secrets, everything, monkeypa
     evidence = everything()
     told = "".join(traceback.format_exception(error.value)) + repr(error.value) + repr(error.value.args)
     evidence.content["error"] = told.encode()
-    known_to_dealer = {("seed", "to dealer")} | ({("mask", "to dealer")} if expected is CheckError else set())  # in a dispute
+    known_to_dealer = {("seed", "to dealer")} | (
+        {("mask", "to dealer")} if expected is CheckError else set()
+    )  # in a dispute
     assert search(secrets.canaries(), evidence.content) == known_to_dealer
     assert "Error" in told
-    planted = {"error": f"{told} {PROMPT.split()[0]} {secrets.seeds[0].hex()}".encode()}
+    planted = {"error": f"{told} {PROMPT.partition(' ')[0]} {secrets.seeds[0].hex()}".encode()}
     assert search(secrets.canaries(), planted) == {("prompt", "error"), ("seed", "error")}

@@ -1,9 +1,10 @@
 """`make tamper`: 100,000 tampered answers over all slices of the shipped model, 10,000 honest ones of 1,000,000 rows.
 
-An answer is what one server returns to one request for one slice: the results of all its layers. A tampered one counts as caught
-if the client rejects the sum (`open_answers`), and its liar as named if the dispute (`ppidm.protocol.dispute.judge`, over the limb
-products of evaluator and dealer) names that server and no other. Requests are small (16 rows, or 4 x 4 positions; some
-are 32 times as large, for a million honest rows), with the layers and weights of the model; answers come from the engine of `ppidm serve`. Writes docs/measurements/tamper.json.
+An answer is what one server returns to one request for one slice: the results of all its layers. A tampered one counts as
+caught if the client rejects the sum (`open_answers`), and its liar as named if the dispute (`ppidm.protocol.dispute.judge`, over
+the limb products of evaluator and dealer) names that server and no other. Requests are small (16 rows, or 4 x 4 positions; some
+are 32 times as large, for a million honest rows), with the layers and weights of the model; answers come from the engine of
+`ppidm serve`. Then the cost of the check, as a share of client time. Writes docs/measurements/tamper.json.
 """
 
 from __future__ import annotations

@@ -48,6 +48,12 @@ def _setting(name: str, help_text: str) -> Any:  # noqa: ANN401
     return typer.Option(envvar=f"PPIDM_{name}", help=help_text)
 
 
+Signer = Annotated[
+    Path | None,
+    _setting("SIGNER", "Ed25519 public key, PEM: refuse the package unless its maker signed it with `export --sign`."),
+]
+
+
 def _print_version(value: bool) -> None:  # noqa: FBT001
     if value:
         typer.echo(f"ppidm {ppidm.__version__}")
@@ -90,6 +96,9 @@ def export(
     force: Annotated[
         bool, typer.Option("--force", envvar="PPIDM_FORCE", help="Replace OUT if it is a package.")
     ] = False,
+    sign: Annotated[
+        Path | None, _setting("SIGN", "Ed25519 private key, PEM, to sign all manifests with; see `ppidm keys sign`.")
+    ] = None,
 ) -> None:
     """Partition a Stable Diffusion pipeline into a client package and server packages.
 
@@ -105,7 +114,7 @@ def export(
     package = _import("ppidm.export.package", "partition")
     choice = _import("ppidm.export.offload", "partition").OffloadChoice(offload)
     settings = package.ExportSettings(
-        model=model, out=out, servers=servers, offload=choice, retrace=retrace, force=force
+        model=model, out=out, servers=servers, offload=choice, retrace=retrace, force=force, sign=sign
     )
     with stage_progress() as report:
         result = package.export_package(settings, report)
@@ -132,6 +141,19 @@ def serve(
     ] = None,
     threads: Annotated[int, _setting("THREADS", "Threads per request; 0: one per core.")] = 0,
     workers: Annotated[int, _setting("WORKERS", "Requests computed at once.")] = 4,
+    signer: Signer = None,
+    max_scale: Annotated[
+        int, _setting("MAX_SCALE", "Largest input, in elements, relative to the model's own picture size.")
+    ] = 64,
+    memory: Annotated[int, _setting("MEMORY", "MiB for all requests together, beyond the loaded slices.")] = 4096,
+    max_requests: Annotated[int, _setting("MAX_REQUESTS", "Requests read, computed or answered at once.")] = 128,
+    max_client_requests: Annotated[
+        int, _setting("MAX_CLIENT_REQUESTS", "The same for one client (an IP address; an IPv6 /64).")
+    ] = 64,
+    max_connections: Annotated[int, _setting("MAX_CONNECTIONS", "Connections at once; more are closed.")] = 256,
+    max_seconds: Annotated[
+        float, _setting("MAX_SECONDS", "From the start of a request until its answer has been taken.")
+    ] = 120.0,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _setting("LOG_LEVEL", "debug: every request, never its content.")
     ] = "info",
@@ -150,15 +172,28 @@ def serve(
     Outside of loopback it needs TLS (1.3, nothing older) and --client-ca or
     --token-file; `ppidm keys` makes all of it.
 
+    Its memory stays below that of the loaded slices plus --memory plus 256 MiB,
+    whatever clients do. One client gets at most half of it.
+
     Needs the extra `server`.
     """
     forbid_core_dumps()
     server = _import("ppidm.runtime.server", "server")
     address = _import("ppidm.protocol.address", "server").parse_address(listen)
     links = _import("ppidm.runtime.links", "server").LinkSettings(tls_cert, tls_key, client_ca, token_file)
+    limits = _import("ppidm.runtime.limits", "server").Limits(
+        max_scale, memory << 20, max_requests, max_client_requests, max_connections, max_seconds
+    )
     server.serve(
         server.ServeSettings(
-            directory=directory, listen=address, threads=threads, workers=workers, log_level=log_level, links=links
+            directory=directory,
+            listen=address,
+            threads=threads,
+            workers=workers,
+            log_level=log_level,
+            links=links,
+            limits=limits,
+            signer=signer,
         )
     )
 
@@ -201,6 +236,7 @@ def generate(
     check: Annotated[
         Path | None, _setting("CHECK", "Your check vectors, OUT/check; PACKAGE/../check by default.")
     ] = None,
+    signer: Signer = None,
     verify: Annotated[Literal["on", "off"], _setting("VERIFY", "Check every answer; off is for measurements.")] = "on",
     timeout: Annotated[float, _setting("TIMEOUT", "Seconds that one request may take.")] = 60.0,
     pin: Annotated[
@@ -257,6 +293,7 @@ def generate(
         report=report,
         check=check,
         verify=verify == "on",
+        signer=signer,
         timeout=timeout,
         links=links,
     )
@@ -272,6 +309,7 @@ def check_keys(
     out: Annotated[Path, typer.Argument(help="Folder to write, for `ppidm generate --check`.")],
     *,
     force: Annotated[bool, typer.Option("--force", envvar="PPIDM_FORCE", help="Replace OUT.")] = False,
+    signer: Signer = None,
 ) -> None:
     """Draw fresh check vectors for one user.
 
@@ -284,12 +322,14 @@ def check_keys(
     """
     module = _import("ppidm.export.check_keys", "partition")
     with stage_progress() as report:
-        count = module.draw_check_keys(server, out, force=force, progress=report)
+        count = module.draw_check_keys(server, out, force=force, signer=signer, progress=report)
     typer.echo(f"{out}: check vectors for {count} slices; secret, and yours alone")
 
 
 @app.command(epilog=EPILOG)
-def inspect(directory: Annotated[Path, typer.Argument(help="OUT/client or OUT/server-<i>.")]) -> None:
+def inspect(
+    directory: Annotated[Path, typer.Argument(help="OUT/client or OUT/server-<i>.")], *, signer: Signer = None
+) -> None:
     """Print the partition: every slice with shape, FLOPs, bytes, ring and the bound on its sums.
 
     [cyan]ppidm inspect package/server-0[/]
@@ -298,7 +338,7 @@ def inspect(directory: Annotated[Path, typer.Argument(help="OUT/client or OUT/se
     the evaluator and gets from each server for one evaluation; and the largest
     sum of a product as a share of 2^24, up to which float32 is exact.
     """
-    _import("ppidm.inspection", "").print_partition(directory)
+    _import("ppidm.inspection", "").print_partition(directory, signer)
 
 
 def _import(module: str, extra: str) -> Any:  # noqa: ANN401

@@ -19,7 +19,7 @@ def forbid_core_dumps() -> None:
     """
     if sys.platform == "win32":
         return
-    import resource
+    import resource  # noqa: PLC0415  (Unix only)
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":

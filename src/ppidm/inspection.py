@@ -21,16 +21,21 @@ _KINDS: dict[str, type[Manifest]] = {"client": ClientManifest, "server": ServerM
 _PIPED_WIDTH = 200
 
 
-def print_partition(directory: Path) -> None:
+def print_partition(directory: Path, signer: Path | None = None) -> None:
     """Print every slice of a client or server directory, at the model's own picture size.
 
+    Args:
+        directory: of a client or a server.
+        signer: PEM file with the public key of who must have signed it; None takes any.
+
     Raises:
+        InputError: `signer` is no such key.
         PackageError: no package directory, or a corrupt one.
     """
     kind = manifest_kind(directory)
     if kind not in _KINDS:
         raise PackageError(f"{directory}: a {kind!a} directory; expected a client or server directory")
-    manifest = load_manifest(directory, _KINDS[kind])
+    manifest = load_manifest(directory, _KINDS[kind], signer)
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = _PIPED_WIDTH

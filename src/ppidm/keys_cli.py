@@ -28,6 +28,10 @@ def _root() -> None:
 
     [cyan]ppidm keys client KEYS[/]
 
+    Who exports packages for others, to sign them:
+
+    [cyan]ppidm keys sign KEYS[/]
+
     Certificates and pins are public; keys and tokens are not. Nothing is ever
     overwritten.
     """
@@ -113,6 +117,21 @@ def token(
         "  HOST:PORT TOKEN\n"
         "\nand the client's option:\n"
         "  ppidm generate OUT/client ... --token-file FILE"
+    )
+
+
+@app.command()
+def sign(directory: Annotated[Path, typer.Argument(help="Folder to write to.")]) -> None:
+    """Make a pair of keys to sign packages with, and to know them by.
+
+    [cyan]ppidm keys sign KEYS[/]
+    """
+    from ppidm.protocol.signatures import make_signing_keys  # noqa: PLC0415
+
+    private, public = make_signing_keys(directory)
+    typer.echo(
+        f"{private}: secret; for `ppidm export ... --sign {private}`\n"
+        f"{public}: public; give it to operators and users by a way that they trust, for --signer"
     )
 
 

@@ -13,6 +13,6 @@ sys.path.append(str(ATTACKS))
 @pytest.fixture(scope="session")
 def shipped(package):
     """The shipped model, exported once for all tests."""
-    module = import_module("shipped")
+    module = import_module("whole_model")
     module.use(package)
     return module

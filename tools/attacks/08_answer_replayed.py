@@ -24,4 +24,6 @@ def run(size: Size) -> Verdict:
         now = Exchange.play(held, before.x)
         liar = int(rng.integers(now.servers))
         tally.play(now, liar, before.elements(liar))
-    return Verdict(tally.succeeded, f"{tally}; without a check {tally.weak_escaped:,} pass", tally.weak_escaped == tally.told)
+    return Verdict(
+        tally.succeeded, f"{tally}; without a check {tally.weak_escaped:,} pass", tally.weak_escaped == tally.told
+    )

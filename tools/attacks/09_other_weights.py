@@ -32,4 +32,6 @@ def run(size: Size) -> Verdict:
             lie = apply(held.layer, other.weights, exchange.digits(liar), RING)
             assert nonzero_lie(exchange.elements(liar), lie)
             tally.play(exchange, liar, lie)
-    return Verdict(tally.succeeded, f"{tally}; without a check {tally.weak_escaped:,} pass", tally.weak_escaped == tally.told)
+    return Verdict(
+        tally.succeeded, f"{tally}; without a check {tally.weak_escaped:,} pass", tally.weak_escaped == tally.told
+    )

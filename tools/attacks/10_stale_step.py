@@ -32,6 +32,7 @@ class Stale:
         self._first: dict[str, list[Tensor]] = {}
 
     def __call__(self, name: str, _request: Sequence[Tensor], answer: list[Tensor]) -> list[Tensor]:
+        """Answer."""
         return self._first.setdefault(name, answer)
 
 

@@ -30,7 +30,9 @@ KINDS: dict[str, Callable[[np.random.Generator], Floats]] = {
     "normal": draw_activation,
     "zeros": lambda _rng: np.zeros(SHAPE, np.float32),
     "tiny": lambda rng: draw_activation(rng) * np.float32(1e-42),
-    "one spike": lambda rng: draw_activation(rng) + 1000 * (rng.permutation(648).reshape(SHAPE) == 0).astype(np.float32),
+    "one spike": lambda rng: (
+        draw_activation(rng) + 1000 * (rng.permutation(648).reshape(SHAPE) == 0).astype(np.float32)
+    ),
     "largest float": lambda rng: np.sign(draw_activation(rng)) * np.finfo(np.float32).max,
     "constant": lambda rng: np.full(SHAPE, rng.standard_normal(), np.float32),
     "infinite": lambda rng: np.where(rng.random(SHAPE) < 0.01, np.float32(np.inf), draw_activation(rng)),  # noqa: PLR2004

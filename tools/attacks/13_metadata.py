@@ -11,15 +11,17 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, cast
 
-import shipped
-from shipped import ShippedParty
+import whole_model
 from verdict import SUCCEEDS, Size, Verdict
+from whole_model import ShippedParty
 
 from ppidm.client.package import load_package
 from ppidm.client.pipeline import PrivateStableDiffusionPipeline
 from ppidm.client.servers import Servers
 
 EXPECTED = SUCCEEDS
+FEW = [(64, 64, 1, True, 1), (64, 96, 2, False, 1)]  # height, width, steps, guided, pictures
+MORE = [(128, 64, 3, True, 2), (96, 96, 5, True, 1), (64, 64, 8, False, 3)]
 PROMPTS = ("red apple, 3d style", "a very different and much longer prompt about a dog at the sea")
 
 
@@ -36,8 +38,7 @@ class Settings:
 
 def run(size: Size) -> Verdict:
     """Sessions of several settings, each with two prompts."""
-    chosen = [Settings(64, 64, 1, True, 1), Settings(64, 96, 2, False, 1)]  # noqa: FBT003
-    chosen += size.pick([], [Settings(128, 64, 3, True, 2), Settings(96, 96, 5, True, 1), Settings(64, 64, 8, False, 3)])  # noqa: FBT003
+    chosen = [Settings(*each) for each in size.pick(FEW, FEW + MORE)]
     right = same = 0
     for settings in chosen:
         views = [session(settings, prompt) for prompt in PROMPTS]
@@ -51,7 +52,7 @@ def run(size: Size) -> Verdict:
 
 def session(settings: Settings, prompt: str) -> ShippedParty:
     """A picture with ppidm's own pipeline; what its evaluator saw."""
-    package = load_package(shipped.package() / "client")
+    package = load_package(whole_model.package() / "client")
     evaluator, dealer = ShippedParty("evaluator"), ShippedParty("dealer 1")
     servers = Servers(cast("Any", evaluator), (cast("Any", dealer),))
     with PrivateStableDiffusionPipeline(package, servers) as pipe:
@@ -75,12 +76,10 @@ def shapes(evaluator: ShippedParty) -> Counter[str]:
 def read(evaluator: ShippedParty) -> Settings:
     """The attack. A `masked` tensor has shape (limbs, ...)."""
     of = {name: tensors[0].shape[1:] for name, tensors in evaluator.seen}
-    nominal = {subgraph.name: subgraph.nominal_shape for subgraph in shipped.manifest().slices}
+    nominal = {subgraph.name: subgraph.nominal_shape for subgraph in whole_model.manifest().slices}
     pictures, height, width, _ = of["conv_in"]
     (prompt,) = [name for name in of if name.endswith("attn2.to_k")]
     texts = of[prompt][0] // nominal[prompt][0]
     pixels = 64 // nominal["conv_in"][1]  # per latent; the model's picture size is public
     steps = of["time_embedding.linear_1"][0]
     return Settings(height * pixels, width * pixels, steps, texts == 2, pictures)  # noqa: PLR2004
-
-

@@ -10,7 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-import shipped
+import whole_model
 from parties import RING
 from verdict import SUCCEEDS, Size, Verdict
 
@@ -27,10 +27,10 @@ EXPECTED = SUCCEEDS
 
 def run(size: Size) -> Verdict:
     """Slices of the shipped model."""
-    slices = shipped.manifest().slices
+    slices = whole_model.manifest().slices
     right = values = 0
     for subgraph in slices[:: size.pick(24, 1)]:
-        truth = weights_from_slice(shipped.package() / "server-0" / subgraph.file, subgraph.layers)
+        truth = weights_from_slice(whole_model.package() / "server-0" / subgraph.file, subgraph.layers)
         for weights, found in zip(truth, extract(subgraph), strict=True):
             values += weights.size
             right += int(np.sum(weights == found))
@@ -41,11 +41,9 @@ def extract(subgraph: Subgraph) -> list[Integers]:
     """The weights of every layer of a slice, in ONNX's order."""
     first = subgraph.layers[0]
     impulses = list(product(*(range(1, stride + 1) for stride in first.strides)))
-    if first.kind == "product":
-        x = np.eye(first.in_channels, dtype=np.uint32)
-    else:
-        x = images_of_impulses(first, impulses)
-    answer = shipped.service().infer(subgraph.name, masked_request(RING.to_digits(x))).answer
+    product_input = np.eye(first.in_channels, dtype=np.uint32)
+    x = product_input if first.kind == "product" else images_of_impulses(first, impulses)
+    answer = whole_model.service().infer(subgraph.name, masked_request(RING.to_digits(x))).answer
     results = [tensor.array("INT32").astype(np.int64) for tensor in answer]
     if first.kind == "product":
         return [y.T[:, :, None, None] for y in results]

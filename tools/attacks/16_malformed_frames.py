@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import shipped
+import whole_model
 from verdict import FAILS, Size, Verdict
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "fuzz"))
@@ -38,7 +38,7 @@ with socket.create_server(("127.0.0.1", 0)) as server:
 
 def run(size: Size) -> Verdict:
     """Requests to every method, and streams to the port."""
-    with TemporaryDirectory() as folder, running_victim(shipped.package() / "server-0", Path(folder)) as victim:
+    with TemporaryDirectory() as folder, running_victim(whole_model.package() / "server-0", Path(folder)) as victim:
         attacker = Attacker(victim, np.random.default_rng(16))
         before = victim.peak_mib()
         attacker.call_methods(calls := size.pick(150, 10_000))

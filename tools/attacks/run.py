@@ -1,6 +1,6 @@
 """`make attacks`: play every numbered attack at full size; exit 1 if one went otherwise than its file expects.
 
-    python tools/attacks/run.py [--size small] [--output FILE.json] [NUMBER ...]
+python tools/attacks/run.py [--size small] [--output FILE.json] [NUMBER ...]
 """
 
 from __future__ import annotations
@@ -67,10 +67,14 @@ def main(
             lines.append(play(file, size))
     console.print(table_of(lines))
     if output is not None:
-        output.write_text(json.dumps({"size": size.value, "attacks": [asdict(line) for line in lines]}, indent=1) + "\n")
+        output.write_text(
+            json.dumps({"size": size.value, "attacks": [asdict(line) for line in lines]}, indent=1) + "\n"
+        )
     if surprises := [line for line in lines if line.surprising]:
         nothing = any(line.got == PROVES_NOTHING for line in surprises)
-        console.print(f"[bold red]{len(surprises)} surprises[/]{' (an attack that fails everywhere is badly made)' if nothing else ''}")
+        console.print(
+            f"[bold red]{len(surprises)} surprises[/]{' (an attack that fails everywhere is badly made)' if nothing else ''}"
+        )
         raise typer.Exit(1)
 
 

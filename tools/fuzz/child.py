@@ -5,6 +5,7 @@
 Inputs come from atheris where it is installed (coverage-guided), otherwise from Hypothesis. Every input may take a second of this
 process's time, and all of them together may raise its memory by 512 MiB. A crash of the interpreter leaves no report.
 """
+# ruff: noqa: PLC0415  (what is fuzzed is imported under the instrumentation of atheris)
 
 from __future__ import annotations
 
@@ -17,10 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from targets import Target
 
 SECONDS_PER_INPUT = 1.0  # of processor time
@@ -114,7 +116,14 @@ def fuzz_with_atheris(atheris: ModuleType, name: str, folder: Path, count: int, 
         (seeds / str(index)).write_bytes(content)
     bounded = Bounded(name, target, "atheris", count, report)
     longest = 2 * max(map(len, target.seeds)) + 64
-    arguments = [sys.argv[0], str(seeds), f"-max_len={longest}", "-rss_limit_mb=0", "-verbosity=0", "-print_final_stats=0"]
+    arguments = [
+        sys.argv[0],
+        str(seeds),
+        f"-max_len={longest}",
+        "-rss_limit_mb=0",
+        "-verbosity=0",
+        "-print_final_stats=0",
+    ]
     atheris.Setup(arguments, bounded, enable_python_coverage=True)
     atheris.Fuzz()
 

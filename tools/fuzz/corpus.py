@@ -66,7 +66,10 @@ class SmallPackage:
         write_manifest(folder, ServerManifest(**common, files=digests_of(folder)))
         (folder / "client").mkdir()
         step = Offload(slice="conv", reads=("sample",), writes=("y",))
-        program, empty = Program(inputs=("sample",), outputs=("y",), steps=(step,)), Program(inputs=(), outputs=(), steps=())
+        program, empty = (
+            Program(inputs=("sample",), outputs=("y",), steps=(step,)),
+            Program(inputs=(), outputs=(), steps=()),
+        )
         client = ClientManifest(
             **common,
             files={},
@@ -92,7 +95,12 @@ def write_slice(folder: Path, name: str, rng: np.random.Generator) -> Subgraph:
     answers = [apply(layer, quantized.weights, test_digits(RING, shape), RING).view(np.int32)]
     test = SelfTest(shape=shape, digest=answers_digest(answers))
     return Subgraph(
-        name=name, file=path.name, sha256=file_digest(path), layers=(quantized.layer,), nominal_shape=shape, self_test=test
+        name=name,
+        file=path.name,
+        sha256=file_digest(path),
+        layers=(quantized.layer,),
+        nominal_shape=shape,
+        self_test=test,
     )
 
 
@@ -101,7 +109,10 @@ def segment() -> bytes:
     tape = Tape()
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["rows", 6]))
     weight = tape.initializer(ir.tensor(np.ones((6, 4), np.float32), name="weight"))
-    y = tape.op("Add", [tape.op("MatMul", [tape.op("Sigmoid", [x]), weight]), tape.initializer(ir.tensor(np.float32(1), name="one"))])
+    y = tape.op(
+        "Add",
+        [tape.op("MatMul", [tape.op("Sigmoid", [x]), weight]), tape.initializer(ir.tensor(np.float32(1), name="one"))],
+    )
     y.name, y.type, y.shape = "y", ir.TensorType(ir.DataType.FLOAT), ir.Shape(["rows", 4])
     graph = ir.Graph([x], [y], nodes=tape.nodes, initializers=tape.initializers, name="segment", opset_imports={"": 17})
     return ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString()
@@ -126,7 +137,9 @@ def answers() -> list[bytes]:
 def check_file(folder: Path) -> bytes:
     """The npz of check vectors."""
     rng = np.random.default_rng(2)
-    weights = {n: rng.integers(-9, 9, (each.out_channels, each.in_channels, *each.kernel)) for n, each in LAYERS.items()}
+    weights = {
+        n: rng.integers(-9, 9, (each.out_channels, each.in_channels, *each.kernel)) for n, each in LAYERS.items()
+    }
     path = folder / "vectors.npz"
     write_checks(path, {name: [draw_check(LAYERS[name], each)] for name, each in weights.items()})
     return path.read_bytes()
@@ -134,11 +147,19 @@ def check_file(folder: Path) -> bytes:
 
 def sampler_entries(steps: int = 3) -> bytes:
     """A table of one scheduler and one step count, as raw entries."""
-    rows = [(steps, 0, Kind.TIMESTEP, 0, 9.0), (steps, 0, Kind.INPUT_SCALE, 0, 1.0), (steps, 0, Kind.INIT_SIGMA, 0, 1.0)]
+    rows = [
+        (steps, 0, Kind.TIMESTEP, 0, 9.0),
+        (steps, 0, Kind.INPUT_SCALE, 0, 1.0),
+        (steps, 0, Kind.INIT_SIGMA, 0, 1.0),
+    ]
     rows += [(steps, 0, Kind.SAMPLE, 0, 0.5), (steps, 0, Kind.OUTPUT, 0, 0.5)]
     for row in range(1, steps):
         rows += [(steps, row, Kind.TIMESTEP, 0, 5.0), (steps, row, Kind.INPUT_SCALE, 0, 1.0)]
-        rows += [(steps, row, Kind.OUTPUT, row, 0.5), (steps, row, Kind.NOISE, row - 1, 0.1), (steps, row, Kind.RESULT, 0, 1.0)]
+        rows += [
+            (steps, row, Kind.OUTPUT, row, 0.5),
+            (steps, row, Kind.NOISE, row - 1, 0.1),
+            (steps, row, Kind.RESULT, 0, 1.0),
+        ]
     return np.array(rows, ENTRY).tobytes()
 
 

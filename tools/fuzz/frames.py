@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ppidm.protocol.manifest import Subgraph
 
 METHODS = (
-    "ModelInfer", "ModelInfer", "ModelInfer", "ModelInfer", "ModelMetadata", "ModelReady", "ServerMetadata", "ServerLive", "ServerReady",
-    "ModelConfig", "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "SystemSharedMemoryRegister", "LogSettings", "NoSuchMethod",
+    *["ModelInfer"] * 3, "ModelMetadata", "ModelReady", "ServerMetadata", "ServerLive", "ServerReady", "ModelConfig",
+    "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "SystemSharedMemoryRegister", "LogSettings", "NoSuchMethod",
 )  # fmt: skip
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HANG_SECONDS = 20

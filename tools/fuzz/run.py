@@ -19,9 +19,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from corpus import SmallPackage
+from frames import Attacker
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from targets import all_targets
+from victim import running_victim
 
 FOLDER = Path(__file__).resolve().parent
 RESULT = FOLDER.parents[1] / "docs" / "measurements" / "fuzz.json"
@@ -35,7 +39,9 @@ def fuzz_target(name: str, count: int) -> dict[str, Any]:
         report = Path(folder) / "report.json"
         command = [sys.executable, str(FOLDER / "child.py"), name, str(count), str(report)]
         try:
-            run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST_SECONDS, cwd=folder)
+            run = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=LONGEST_SECONDS, cwd=folder
+            )
             ended = f"ended with status {run.returncode}: {run.stderr[-2000:]}"
         except subprocess.TimeoutExpired:
             ended = f"hangs: no end after {LONGEST_SECONDS} s"
@@ -48,10 +54,6 @@ def fuzz_target(name: str, count: int) -> dict[str, Any]:
 
 def fuzz_server(calls: int, streams: int) -> dict[str, Any]:
     """Malformed requests to a real server, over gRPC and on its port."""
-    from corpus import SmallPackage
-    from frames import Attacker
-    from victim import running_victim
-
     started = perf_counter()
     with TemporaryDirectory() as folder:
         package, logs = Path(folder) / "server-0", Path(folder)
@@ -89,8 +91,6 @@ def table_of(results: list[dict[str, Any]]) -> Table:
 
 def shares() -> dict[str, float]:
     """What part of all inputs a target gets."""
-    from targets import all_targets
-
     with TemporaryDirectory() as folder:
         return {name: target.share for name, target in all_targets(Path(folder)).items()}
 

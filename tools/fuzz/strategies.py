@@ -9,7 +9,21 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EDGES = [b"\x00", b"\xff", b"\x7f", b"\x80", b"\xff" * 4, b"\xff" * 8, b"\x00" * 8, b"\xff\xff\xff\x7f", b"..", b"-1", b"1e999", b'"', b"{"]
+EDGES = [
+    b"\x00",
+    b"\xff",
+    b"\x7f",
+    b"\x80",
+    b"\xff" * 4,
+    b"\xff" * 8,
+    b"\x00" * 8,
+    b"\xff\xff\xff\x7f",
+    b"..",
+    b"-1",
+    b"1e999",
+    b'"',
+    b"{",
+]
 
 
 @st.composite

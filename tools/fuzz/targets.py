@@ -140,7 +140,9 @@ class Files:
         path = self._scratch / "fuzzed"
         with zipfile.ZipFile(path, "w") as archive:
             for name, layer in LAYERS.items():
-                archive.writestr(f"{name}/0/v.npy", content if name == "conv" else corpus.npy(np.zeros(layer.out_channels, "<i8")))
+                archive.writestr(
+                    f"{name}/0/v.npy", content if name == "conv" else corpus.npy(np.zeros(layer.out_channels, "<i8"))
+                )
                 archive.writestr(f"{name}/0/u.npy", corpus.npy(np.zeros((layer.in_channels, *layer.kernel), "<i8")))
         read_checks(path, self.package.slices)
 
@@ -179,13 +181,17 @@ def all_targets(folder: Path) -> dict[str, Target]:
         "requests": Target(corpus.requests(), request, 0.22),
         "answers": Target(corpus.answers(), response, 0.12),
         "handshake": Target([hello], handshake, 0.08),
-        "addresses": Target([b"127.0.0.1:8001", b"[::1]:80", b"host.example:65535"], lambda c: _text(parse_address, c), 0.08),
+        "addresses": Target(
+            [b"127.0.0.1:8001", b"[::1]:80", b"host.example:65535"], lambda c: _text(parse_address, c), 0.08
+        ),
         "pins": Target(pins, lambda c: _text(parse_pin, c), 0.08),
         "client tokens": Target([b"abc", b"127.0.0.1:1 abc\n[::1]:2 def"], files.client_tokens, 0.02),
         "server tokens": Target([f"{token_digest('abc')} a note\n".encode()], files.server_tokens, 0.02),
         "certificates": Target([make_identity("a", ["127.0.0.1"], 9).certificate], _certificate, 0.03),
         "server manifests": Target([(folder / "manifest.json").read_bytes()], files.manifest_of(ServerManifest), 0.05),
-        "client manifests": Target([(folder / "client/manifest.json").read_bytes()], files.manifest_of(ClientManifest), 0.05),
+        "client manifests": Target(
+            [(folder / "client/manifest.json").read_bytes()], files.manifest_of(ClientManifest), 0.05
+        ),
         "check vectors": Target([checks], files.checks, 0.03),
         "check vectors in a good zip": Target([vectors], files.checks_in_good_zip, 0.03),
         "samplers": Target([_npz(table)], files.samplers, 0.03),

@@ -89,7 +89,17 @@ def serialised(name: str, tensors: list[Tensor]) -> bytes:
 def running_victim(directory: Path, folder: Path) -> Iterator[Victim]:
     """`ppidm serve directory` on a free port; its log goes into `folder`."""
     log = folder / "server.log"
-    command = [sys.executable, "-m", "ppidm", "serve", str(directory), "--listen", "127.0.0.1:0", "--log-level", "debug"]
+    command = [
+        sys.executable,
+        "-m",
+        "ppidm",
+        "serve",
+        str(directory),
+        "--listen",
+        "127.0.0.1:0",
+        "--log-level",
+        "debug",
+    ]
     with (
         log.open("w") as stderr,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,

@@ -47,9 +47,12 @@ def timed_check() -> Iterator[list[float]]:
 def share_of_check(package: Path) -> dict[str, float]:
     """Draw pictures; seconds per picture of the check and of the client, and their ratio."""
     best = {"check_seconds": 0.0, "client_seconds": float("inf"), "share": 0.0}
-    with local_servers(package) as (evaluator, dealer), PrivateStableDiffusionPipeline.from_package(
-        package / "client", evaluator=evaluator, dealers=[dealer], threads=1
-    ) as pipe:
+    with (
+        local_servers(package) as (evaluator, dealer),
+        PrivateStableDiffusionPipeline.from_package(
+            package / "client", evaluator=evaluator, dealers=[dealer], threads=1
+        ) as pipe,
+    ):
         for _ in range(PICTURES):
             with timed_check() as total:
                 seconds = pipe("red apple, 3d style", num_inference_steps=STEPS, generator=0).report.seconds
