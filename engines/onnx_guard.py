@@ -31,10 +31,29 @@ _ADVICE = "do not use it; get the package again from its maker, or export the mo
 _MAX_RANK = 16  # of a tensor
 _LONGEST_QUOTE = 100  # characters of a hostile file that an error message repeats
 _SHAPES = {"Shape", "Size"}  # public whatever they read
-_REST_PUBLIC = set(
-    "CumSum Expand Gather Pad ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
-    "ReduceSumSquare Reshape Resize Slice Split Squeeze Tile Trilu Unsqueeze".split()
-)  # all operands but the first decide a shape, or an index
+_REST_PUBLIC = {
+    "CumSum",
+    "Expand",
+    "Gather",
+    "Pad",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+    "Reshape",
+    "Resize",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Trilu",
+    "Unsqueeze",
+}  # all operands but the first decide a shape, or an index
 _ALL_PUBLIC = {"ConstantOfShape", "Range"}
 
 
@@ -76,7 +95,9 @@ def require_allowed_content(content: bytes | memoryview, policy: Policy, name: s
     try:
         _Guard(policy).check_model(memoryview(content))
     except WireError as error:
-        raise PackageError(f"{name}: not an ONNX model of the plain kind that ppidm runs: {error}; {_ADVICE}") from error
+        raise PackageError(
+            f"{name}: not an ONNX model of the plain kind that ppidm runs: {error}; {_ADVICE}"
+        ) from error
 
 
 class _Guard:

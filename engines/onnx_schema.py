@@ -1,6 +1,6 @@
-"""The fields of onnx.proto that ppidm's files have (ONNX IR version 3 to 13). What is not listed is refused:
+"""The fields of onnx.proto that ppidm's files have (ONNX IR version 3 to 13).
 
-training_info, functions, sparse tensors, subgraphs, references to attributes of functions, segments, texts and external
+What is not listed is refused: training_info, functions, sparse tensors, subgraphs, references to attributes of functions, segments, texts and external
 data of tensors, sequences, maps and optionals, quantisation annotations, device configurations.
 """
 

@@ -61,10 +61,11 @@ def open_session(model: Path | bytes, threads: int = 0, policy: Policy | None = 
     Raises:
         PackageError: `policy` refuses the graph, or ONNX Runtime cannot load it.
     """
-    if policy is not None and isinstance(model, bytes):
-        require_allowed_content(model, policy, "ONNX graph")
-    elif policy is not None:
-        require_allowed(model, policy)
+    if policy is not None:
+        if isinstance(model, bytes):
+            require_allowed_content(model, policy, "ONNX graph")
+        else:
+            require_allowed(model, policy)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -72,7 +73,9 @@ def open_session(model: Path | bytes, threads: int = 0, policy: Policy | None = 
     options.log_severity_level = _FATAL_ONLY
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # not ONNX Runtime's own, whatever the name is
+    options.add_session_config_entry(
+        "session.load_model_format", "ONNX"
+    )  # not ONNX Runtime's own, whatever the name is
     source = model if isinstance(model, bytes) else str(model)
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])

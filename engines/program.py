@@ -65,7 +65,8 @@ class ProgramRunner:
         self._before = _dependencies(program)
         segments = [step for step in program.steps if isinstance(step, Segment)]
         self._sessions = {
-            step.file: open_graph(directory / step.file, step.reads, [*step.writes, FLOPS], threads) for step in segments
+            step.file: open_graph(directory / step.file, step.reads, [*step.writes, FLOPS], threads)
+            for step in segments
         }
         self._uses = Counter(name for step in program.steps for name in step.reads)
 

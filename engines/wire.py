@@ -120,7 +120,9 @@ class Reader:
             if wire_type == _BYTES:
                 size, position = self._varint(data, position, _LONGEST_VARINT)
             if not 0 <= size <= len(data) - position:
-                raise WireError(f"field {number} of wire type {wire_type} and {size} bytes, {len(data) - position} left")
+                raise WireError(
+                    f"field {number} of wire type {wire_type} and {size} bytes, {len(data) - position} left"
+                )
             yield number, wire_type, data[position : position + size]
             position += size
 
@@ -145,4 +147,3 @@ class Reader:
                     break
                 return value, position + index + 1
         raise WireError("a number that is truncated or too long")
-

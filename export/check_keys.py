@@ -83,7 +83,9 @@ def weights_from_slice(path: Path, layers: tuple[Layer, ...]) -> list[Integers]:
         stored = {str(name): value.const_value for name, value in ir.load(path).graph.initializers.items()}
         return [_weights(stored, index, layer) for index, layer in enumerate(layers)]
     except Exception as error:
-        raise PackageError(f"{path}: no weights of a slice in it ({error}); copy or export the package again") from error
+        raise PackageError(
+            f"{path}: no weights of a slice in it ({error}); copy or export the package again"
+        ) from error
 
 
 def _weights(stored: dict[str, ir.TensorProtocol | None], index: int, layer: Layer) -> Integers:

@@ -146,8 +146,6 @@ def name_in(certificate: x509.Certificate) -> str | None:
         return str(common[0].value) if common else None
     except (ValueError, x509.DuplicateExtension):  # found by fuzzing: extensions are parsed when they are asked for
         return None
-    except (x509.DuplicateExtension, ValueError):  # parts of a certificate are parsed when they are looked at
-        return None
     kinds = x509.IPAddress, x509.DNSName
     hosts = [str(host) for kind in kinds for host in alternatives.get_values_for_type(kind)]
     return next((host for host in hosts if "*" not in host), None)

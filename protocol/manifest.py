@@ -252,7 +252,9 @@ def _content(path: Path, signer: Path | None = None) -> dict[str, Any]:
     try:
         content = _read(path)
     except (OSError, ValueError) as error:
-        raise PackageError(f"{path}: not a readable manifest ({error}); expected a directory of `ppidm export`") from error
+        raise PackageError(
+            f"{path}: not a readable manifest ({error}); expected a directory of `ppidm export`"
+        ) from error
     if signer is not None:
         require_signed(path, content, load_public_key(signer))
     return _json(path, content)

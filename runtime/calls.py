@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from threading import Event, Thread
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from ppidm.runtime.limits import COPIES, Admission, GoneError, Pool, RefusedError, client_of
+from ppidm.runtime.limits import COPIES, Admission, Pool, RefusedError, client_of
 from ppidm.runtime.memory import give_memory_back
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Calls:
         self._stopped, self._trim = Event(), False
         self._thread = Thread(target=self._watch, name="calls", daemon=True)
 
-    def __enter__(self) -> Calls:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

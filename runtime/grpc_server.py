@@ -43,7 +43,10 @@ def _options(limits: Limits, largest_message: int) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # a port in use is an error, not a second server that gets half of the requests
         ("grpc.max_concurrent_streams", STREAMS),
         ("grpc.http2.lookahead_bytes", _UNREAD_BYTES),
-        ("grpc.http2.bdp_probe", 0),  # or unread bytes would be as many as fit the link (measured: whole messages of 2 MB)
+        (
+            "grpc.http2.bdp_probe",
+            0,
+        ),  # or unread bytes would be as many as fit the link (measured: whole messages of 2 MB)
         ("grpc.max_allowed_incoming_connections", limits.connections),
         ("grpc.server_handshake_timeout_ms", 10 * seconds),
         ("grpc.http2.settings_timeout", 10 * seconds),

@@ -29,7 +29,10 @@ FEW_ELEMENTS = 1 << 20  # of an input: allowed whatever the nominal shape is, su
 LARGEST_MESSAGE = 1 << 30
 MESSAGE_OVERHEAD = 1 << 16  # names, shapes and framing of a request
 COPIES = 2  # of a message: as it came, and parsed
-INPUT_BYTES, OUTPUT_BYTES = 16, 28  # per element and limb, at the peak (measured on 96 slices: at most 0.83 of their sum)
+INPUT_BYTES, OUTPUT_BYTES = (
+    16,
+    28,
+)  # per element and limb, at the peak (measured on 96 slices: at most 0.83 of their sum)
 _IPV6_HOST_BITS = 64  # of an address: whoever has one has all of these
 
 

@@ -68,15 +68,13 @@ class Methods:
                 "ModelInfer": self._unary(self._infer),
             },
             HEALTH: {"Check": self._constant(healthy)},
-            reflection.SERVICE_NAME: {
-                "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(self._reflect)
-            },
+            reflection.SERVICE_NAME: {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(self._reflect)},
         }
         return tuple(grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items())
 
     def _constant(self, response: Message) -> grpc.RpcMethodHandler:
         """Answers without reading the request."""
-        content = response.SerializeToString()
+        content: bytes = response.SerializeToString()
 
         def handle(_requests: Iterator[bytes], _context: grpc.ServicerContext) -> bytes:
             return content
@@ -101,7 +99,9 @@ class Methods:
     def _reflect(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         try:
             with self._calls.enter(context) as call:
-                for response in self._reflection.ServerReflectionInfo(_reflected(call, requests, self._largest), context):
+                for response in self._reflection.ServerReflectionInfo(
+                    _reflected(call, requests, self._largest), context
+                ):
                     yield response.SerializeToString()
         except grpc.RpcError:
             raise

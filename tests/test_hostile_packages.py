@@ -82,7 +82,10 @@ def add_branch(graph):
         (add_external, "tensor 'stolen' lies in another file"),
         (add_length_from_value, "Cast makes integers of a value that depends on secrets"),
         (add_branch, "operator 'If', which a segment may not hold"),
-        (lambda graph: graph.graph.input.add().CopyFrom(onnx.helper.make_tensor_value_info("z", 1, [1])), "not a segment of"),
+        (
+            lambda graph: graph.graph.input.add().CopyFrom(onnx.helper.make_tensor_value_info("z", 1, [1])),
+            "not a segment of",
+        ),
         (lambda graph: graph.graph.output.pop(), "not a segment of this package"),
     ],
 )
@@ -125,7 +128,7 @@ def test_scales_that_are_not_finite(own, value):
     client = own / "client"
     with np.load(client / OPENINGS) as file:
         arrays = dict(file)
-    name = sorted(arrays)[0]
+    name = min(arrays)
     arrays[name][0] = value
     np.savez(client / OPENINGS, **arrays)
     with pytest.raises(PackageError, match=f"array '{name}' holds inf or nan"):
@@ -142,7 +145,9 @@ def test_weights_whose_norm_is_understated(own):
     slices = json.loads((server / MANIFEST).read_text())["slices"]
     slices[5]["layers"][0]["weight_norm"] *= 0.999
     seal(server, slices=slices)
-    with pytest.raises(PackageError, match=f"{slices[5]['layers'][0]['name']}: the manifest says that its weights have norm"):
+    with pytest.raises(
+        PackageError, match=f"{slices[5]['layers'][0]['name']}: the manifest says that its weights have norm"
+    ):
         draw_check_keys(server, own / "check-2")
     assert not (own / "check-2").exists()
 
@@ -193,12 +198,12 @@ def test_manifests_that_never_end(own):
     path = own / "client" / MANIFEST
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(PackageError, match="not a readable manifest .not a file"):
+    with pytest.raises(PackageError, match=r"not a readable manifest .not a file"):
         load_manifest(own / "client", ClientManifest)
     path.unlink()
     with path.open("wb") as file:
         file.truncate(MAX_MANIFEST_BYTES + 1)
-    with pytest.raises(PackageError, match="not a readable manifest .more than"):
+    with pytest.raises(PackageError, match=r"not a readable manifest .more than"):
         load_manifest(own / "client", ClientManifest)
 
 

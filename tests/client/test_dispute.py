@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from ppidm.protocol.messages import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_the_liar_is_named(
     pipe: PrivateStableDiffusionPipeline, servers: list[str], liar: int, times: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corruption = Corruption(servers[liar], times)
-    monkeypatch.setattr(Server, "ask", lambda *arguments: corruption.ask(*arguments))
+    monkeypatch.setattr(Server, "ask", corruption.ask)
     with pytest.raises(CheckError) as caught:
         pipe("red apple, 3d style", num_inference_steps=1, guidance_scale=1)
     assert caught.value.exit_status == 3
@@ -70,7 +70,7 @@ def test_a_liar_that_refuses_is_named(
     pipe: PrivateStableDiffusionPipeline, servers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corruption = Corruption(servers[1], 1, refuse=True)
-    monkeypatch.setattr(Server, "ask", lambda *arguments: corruption.ask(*arguments))
+    monkeypatch.setattr(Server, "ask", corruption.ask)
     with pytest.raises(CheckError, match="did not show its limb products") as caught:
         pipe("red apple, 3d style", num_inference_steps=1, guidance_scale=1)
     assert caught.value.liars == (f"dealer {servers[1]}",)
@@ -89,6 +89,6 @@ def test_fresh_check_keys_catch_a_liar(
     ) as pipe:
         pipe("pizza, 3d style", num_inference_steps=1, guidance_scale=1)
         corruption = Corruption(servers[0], 1)
-        monkeypatch.setattr(Server, "ask", lambda *arguments: corruption.ask(*arguments))
+        monkeypatch.setattr(Server, "ask", corruption.ask)
         with pytest.raises(CheckError):
             pipe("pizza, 3d style", num_inference_steps=1, guidance_scale=1)

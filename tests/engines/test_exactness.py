@@ -96,7 +96,9 @@ def quantized(rng, layer, *, flat):
 def test_random_slices_are_exact_modulo_the_ring(bits, drawn):
     ring, (layers, x, seeds) = Ring(bits), drawn
     x = x & ring.mask
-    runner = CpuRunner(open_session(ir.to_proto(slice_from_layers("drawn", layers, ring)).SerializeToString(), 1, SLICE))
+    runner = CpuRunner(
+        open_session(ir.to_proto(slice_from_layers("drawn", layers, ring)).SerializeToString(), 1, SLICE)
+    )
     answers = masked_answers(runner, ring, x, Mask(ring, x.shape, seeds))
     for index, quantized in enumerate(layers):
         event(f"parts: {min(quantized.layer.parts, 3)}{'+' if quantized.layer.parts > 3 else ''}")

@@ -41,7 +41,20 @@ def test_plain_graphs_pass():
 
 
 @pytest.mark.parametrize(
-    "kind", ["If", "Loop", "Scan", "NonZero", "Unique", "Compress", "TopK", "MaxPool", "RandomNormal", "Dropout", "StringNormalizer"]
+    "kind",
+    [
+        "If",
+        "Loop",
+        "Scan",
+        "NonZero",
+        "Unique",
+        "Compress",
+        "TopK",
+        "MaxPool",
+        "RandomNormal",
+        "Dropout",
+        "StringNormalizer",
+    ],
 )
 @pytest.mark.parametrize("policy", [SLICE, SEGMENT, TEXT], ids=lambda policy: policy.name)
 def test_operators_outside_the_list(kind, policy):
@@ -165,7 +178,10 @@ TARGET = constant("t", np.array([2, 2]))
         ([node("Cast", ["x"], ["s"], to=INT64), node("Expand", ["x", "s"], ["y"])], "Expand"),
         ([node("Cast", ["x"], ["s"], to=INT64), node("Slice", ["t", "t", "s"], ["y"])], "Slice"),
         ([node("Cast", ["x"], ["s"], to=INT64), node("ConstantOfShape", ["s"], ["y"])], "ConstantOfShape"),
-        ([node("Cast", ["x"], ["c"], to=INT64), node("Add", ["c", "t"], ["s"]), node("Tile", ["x", "s"], ["y"])], "Tile"),
+        (
+            [node("Cast", ["x"], ["c"], to=INT64), node("Add", ["c", "t"], ["s"]), node("Tile", ["x", "s"], ["y"])],
+            "Tile",
+        ),
         ([node("Resize", ["x", "", "x"], ["y"])], "Resize"),
         ([node("Range", ["t", "x", "t"], ["y"])], "Range"),
     ],

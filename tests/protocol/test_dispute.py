@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from ppidm.protocol.check import CheckVectors, draw_check
 from ppidm.protocol.dispute import judge, limb_requests
@@ -15,9 +15,19 @@ from ppidm.protocol.masks import dealer_share
 from ppidm.protocol.prg import Seed
 from ppidm.protocol.ring import Ring
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 PRODUCT = Layer(name="product", kind="product", in_channels=24, out_channels=6)
 STRIDED = Layer(
-    name="conv", kind="convolution", in_channels=4, out_channels=6, kernel=(3, 3), strides=(2, 1), pads=(1, 1, 0, 1), groups=2
+    name="conv",
+    kind="convolution",
+    in_channels=4,
+    out_channels=6,
+    kernel=(3, 3),
+    strides=(2, 1),
+    pads=(1, 1, 0, 1),
+    groups=2,
 )
 
 
@@ -32,10 +42,14 @@ class Case:
     first: NDArray[np.uint32]
     products: list[NDArray[np.uint32]]
 
-    def verdict(self, first: NDArray[np.uint32] | None = None, products: list[NDArray[np.uint32]] | None = None) -> str | None:
+    def verdict(
+        self, first: NDArray[np.uint32] | None = None, products: list[NDArray[np.uint32]] | None = None
+    ) -> str | None:
         """Of a server that shows these instead of the honest ones."""
         shown = [[limb] for limb in (self.products if products is None else products)]
-        return judge(self.ring, [self.layer], [self.check], self.digits, [self.first if first is None else first], shown)
+        return judge(
+            self.ring, [self.layer], [self.check], self.digits, [self.first if first is None else first], shown
+        )
 
 
 @pytest.fixture(params=[(PRODUCT, 32), (STRIDED, 32), (PRODUCT, 24)], ids=["product", "convolution", "24 bits"])

@@ -23,8 +23,6 @@ def keys(tmp_path):
 
 @pytest.fixture
 def signed(tmp_path, keys):
-    from tiny_package import build_package
-
     directory = tmp_path / "server-0"
     build_package(directory)
     sign_manifest(directory, keys[0])
@@ -47,7 +45,9 @@ def test_a_signed_package_loads_with_the_key_and_without(signed, keys):
 def test_an_unsigned_package_is_refused_if_a_key_is_pinned(signed, keys):
     (signed / f"{MANIFEST}.sig").unlink()
     load_manifest(signed, ServerManifest)
-    assert "manifest.json: not signed, and a signer is required (manifest.json.sig is missing)" in refused(signed, keys[1])
+    assert "manifest.json: not signed, and a signer is required (manifest.json.sig is missing)" in refused(
+        signed, keys[1]
+    )
 
 
 def test_another_key_is_refused(signed, keys, tmp_path):
@@ -94,7 +94,7 @@ def test_the_bytes_alone_are_no_signature(signed, keys):
 
 def test_keys_are_for_their_owner_only_and_never_overwritten(keys):
     private, public = keys
-    assert stat.S_IMODE(os.stat(private).st_mode) == 0o600
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
     assert load_private_key(private).public_key() == load_public_key(public)
     before = private.read_bytes()
     with pytest.raises(InputError, match="exists"):

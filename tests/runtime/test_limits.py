@@ -164,7 +164,9 @@ def test_what_a_seed_may_ask_for(serving, runner):
         assert infer(channel, seed_request(SEED, (FEW_ELEMENTS // 16, 16))).exception(20) is None
         code, details = refusal(infer(channel, seed_request(SEED, (FEW_ELEMENTS // 16 + 1, 16))))
     assert code == "INVALID_ARGUMENT"
-    assert details.startswith("mid.to_out: (65537, 16) is 1048592 elements; this server takes 1048576 (--max-scale 64 times")
+    assert details.startswith(
+        "mid.to_out: (65537, 16) is 1048592 elements; this server takes 1048576 (--max-scale 64 times"
+    )
     with serving(runner, max_scale=10_000) as channel:
         assert infer(channel, seed_request(SEED, (70_000, 16))).exception(20) is None
 
@@ -175,7 +177,9 @@ def test_a_request_that_needs_more_memory_than_a_client_gets(serving, runner):
         code, details = refusal(infer(channel, seed_request(SEED, (65536, 16))))
         assert infer(channel, seed_request(SEED, (8192, 16))).exception(20) is None
     assert code == "RESOURCE_EXHAUSTED"
-    assert details.startswith("this request needs 99 MiB, one client gets 32 MiB; ask for a smaller picture or batch, or the")
+    assert details.startswith(
+        "this request needs 99 MiB, one client gets 32 MiB; ask for a smaller picture or batch, or the"
+    )
 
 
 def test_a_message_larger_than_any_request(serving, runner):
@@ -225,7 +229,8 @@ def test_who_a_client_is(peer, client):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"max_scale": 0}, {"memory": 1}, {"requests": 0}, {"connections": 0}, {"seconds": 0}, {"seconds": float("nan")}]
+    "settings",
+    [{"max_scale": 0}, {"memory": 1}, {"requests": 0}, {"connections": 0}, {"seconds": 0}, {"seconds": float("nan")}],
 )
 def test_settings_out_of_range(settings):
     with pytest.raises(InputError, match="expected at least 1 each"):
