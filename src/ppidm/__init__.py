@@ -14,4 +14,10 @@ Modules, in import order:
 - `ppidm.client`: `PrivateStableDiffusionPipeline`.
 """
 
+import os as _os
+
 __version__ = "0.1.0"
+
+# ONNX Runtime's wheels can report to their maker: an identifier of the machine, paths, names of graphs, how often they ran.
+# Neither an operator nor a user of ours asked for that. The variable is read once, when ONNX Runtime is first imported.
+_os.environ["ORT_DISABLE_TELEMETRY"] = "1"
