@@ -60,7 +60,11 @@ class Denoiser:
             return self._unet.evaluate(sample, half, timestep, self._offload)
 
         with ThreadPoolExecutor(len(self._halves), "ppidm-half") as pool:
-            results = list(pool.map(evaluate, self._halves))
+            try:
+                results = list(pool.map(evaluate, self._halves))
+            except BaseException:  # Ctrl-C too: leaving the block waits for both halves
+                self._offload.abandon()
+                raise
         self._account.add_side_by_side(results, evaluations=len(sample) * len(results))
         predictions = [prediction for result in results for prediction in result.outputs.values()]
         if not self._request.guided:

@@ -127,6 +127,10 @@ class Offloader:
             openings = self._package.openings[name]
             return [decode(y, scale, o.scales, o.bias) for y, o in zip(results, openings, strict=True)]
 
+    def abandon(self) -> None:
+        """End this call at its next slice, in every thread."""
+        self._failure = self._failure or InterruptedError("the call was abandoned")
+
     def raise_if_not_finite(self, latents: Floats) -> None:
         """Tell that the model overflowed, once all requests were made.
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,8 +162,6 @@ def drop(key):
         ("tokenizer/tokenizer_config.json", drop("pad_token"), "MODEL: the configuration has no 'pad_token'"),
         ("tokenizer/tokenizer_config.json", edit(pad_token="<pad>"), "padding '<pad>'"),
         ("scheduler/samplers.npz", cut, "FILE: cannot read the samplers"),
-        ("scheduler/samplers.npz", Path.unlink, "FILE is not there; trace the pipeline again with --retrace"),
-        ("scheduler/scheduler_config.json", edit(_class_name="DDPMScheduler"), "no scheduler 'DDPMScheduler'"),
         ("model_index.json", edit(_class_name="StableDiffusionXLPipeline"), "a StableDiffusionXLPipeline; expected a "),
         ("model_index.json", cut, "FILE: "),
         ("unet/config.json", drop("sample_size"), "MODEL: the configuration has no 'sample_size'"),
@@ -180,6 +179,35 @@ def test_a_damaged_model(model, out, file, damage, message):
     assert leftovers(out) == []
 
 
+NOISY = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+@NOISY
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            edit(clip_sample=True),
+            "DDIMScheduler is not linear, so that a client cannot run it exactly: set clip_sample",
+        ),
+        (edit(_class_name="NoScheduler"), "diffusers has no scheduler 'NoScheduler'"),
+    ],
+)
+def test_a_scheduler_that_was_changed_after_tracing(model, out, change, message):
+    """The tables beside it are of the old configuration: they are made anew, which fails here."""
+    before = contents(out)
+    change(model / "scheduler/scheduler_config.json")
+    assert message in refused("export", model, out, "--force")
+    assert contents(out) == before
+    assert leftovers(out) == []
+
+
+def test_missing_samplers_need_diffusers(model, out, monkeypatch):
+    (model / "scheduler/samplers.npz").unlink()
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    assert "pip install 'ppidm[export]'" in refused("export", model, out, "--force")
+
+
 def test_no_model(out, tmp_path):
     assert "is not a folder, and not an id of the Hugging Face Hub" in refused(
         "export", tmp_path / "none", out, "--force"
@@ -191,7 +219,7 @@ def test_a_single_server_is_refused(tmp_path):
     assert error == "ppidm: --servers is 1; expected at least 2: an evaluator and a dealer"
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@NOISY
 def test_a_scheduler_that_is_not_linear(model, out, monkeypatch):
     """Clipping; the graphs, which take longer and are traced already, are left out."""
     pytest.importorskip("diffusers")
