@@ -27,6 +27,8 @@ from ppidm.protocol.errors import PackageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ppidm.engines.wire import Schema
+
 _ADVICE = "do not use it; get the package again from its maker, or export the model again"
 _MAX_RANK = 16  # of a tensor
 _LONGEST_QUOTE = 100  # characters of a hostile file that an error message repeats
@@ -113,7 +115,7 @@ class _Guard:
         for graph in self.messages(model, "graph", schema.GRAPH):
             self.check_graph(graph)
 
-    def messages(self, message: Message, field: str, kind: schema.Schema) -> list[Message]:
+    def messages(self, message: Message, field: str, kind: Schema) -> list[Message]:
         return [self.reader.read(part, kind) for part in message.parts(field)]
 
     def check_graph(self, graph: Message) -> None:

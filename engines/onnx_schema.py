@@ -1,7 +1,7 @@
 """The fields of onnx.proto that ppidm's files have (ONNX IR version 3 to 13).
 
-What is not listed is refused: training_info, functions, sparse tensors, subgraphs, references to attributes of functions, segments, texts and external
-data of tensors, sequences, maps and optionals, quantisation annotations, device configurations.
+What is not listed is refused: training_info, functions, sparse tensors, subgraphs, references to attributes of functions,
+segments, texts and external data of tensors, sequences, maps and optionals, quantisation annotations, device configurations.
 """
 
 from __future__ import annotations

@@ -18,8 +18,9 @@ _TRIM_FROM = -1, 16 << 20  # M_TRIM_THRESHOLD
 def keep_little_memory() -> None:
     """Configure malloc, for the whole process; call it before threads start."""
     configure = getattr(ctypes.CDLL(None), "mallopt", None)
-    for setting, value in (_HEAPS, _MAP_FROM, _TRIM_FROM) if configure else ():
-        configure(setting, value)
+    if configure is not None:
+        for setting, value in (_HEAPS, _MAP_FROM, _TRIM_FROM):
+            configure(setting, value)
 
 
 def give_memory_back() -> None:

@@ -46,7 +46,7 @@ def start_call(connection, stream, message, *, length=None, path=INFER):
 
 def is_closed(connection):
     """Whether the server has closed the connection; reads what it sent."""
-    connection.setblocking(False)
+    connection.settimeout(0)
     try:
         while connection.recv(65536):
             pass

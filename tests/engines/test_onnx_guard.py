@@ -15,6 +15,7 @@ from tiny_package import LAYERS, draw_weights, slice_model
 from ppidm.engines import wire
 from ppidm.engines.onnx_guard import require_allowed, require_allowed_content
 from ppidm.engines.onnx_policy import SEGMENT, SLICE, TEXT
+from ppidm.engines.onnx_schema import TENSOR
 from ppidm.engines.onnxruntime import open_session
 from ppidm.protocol.errors import PackageError
 
@@ -252,11 +253,5 @@ def test_what_the_reader_reads_is_what_protobuf_reads():
     for _ in range(50):
         shape = tuple(random.choices(range(4), k=random.randrange(4)))
         tensor = numpy_helper.from_array(np.zeros(shape, np.int32), "ä" * random.randrange(200))
-        read = wire.Reader().read(memoryview(tensor.SerializeToString()), onnx_tensor_schema())
+        read = wire.Reader().read(memoryview(tensor.SerializeToString()), TENSOR)
         assert (read.text("name"), tuple(read.numbers("dims"))) == (tensor.name, shape)
-
-
-def onnx_tensor_schema():
-    from ppidm.engines.onnx_schema import TENSOR
-
-    return TENSOR

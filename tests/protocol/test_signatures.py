@@ -1,4 +1,3 @@
-import os
 import stat
 
 import pytest
@@ -10,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from tiny_package import build_package
 
 from ppidm.protocol.errors import InputError, PackageError
 from ppidm.protocol.manifest import MANIFEST, ServerManifest, digests_of, load_manifest, sign_manifest
@@ -50,7 +50,7 @@ def test_an_unsigned_package_is_refused_if_a_key_is_pinned(signed, keys):
     )
 
 
-def test_another_key_is_refused(signed, keys, tmp_path):
+def test_another_key_is_refused(signed, tmp_path):
     _, other = make_signing_keys(tmp_path / "others")
     assert "signed with another key than the required one" in refused(signed, other)
 
