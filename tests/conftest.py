@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from ppidm.export.package import ExportSettings, export_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A test run in the background of a shell ignores SIGINT, and so would the processes that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models" / "default"
