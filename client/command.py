@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from io import BytesIO
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL.PngImagePlugin import PngInfo
 
 from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.pipeline import PrivateStableDiffusionOutput, PrivateStableDiffusionPipeline
@@ -45,6 +47,7 @@ class GenerateSettings:
     height: int | None = None
     width: int | None = None
     output: Path = Path("picture.png")
+    metadata: bool = False
     report: Path | None = None
     check: Path | None = None
     verify: bool = True
@@ -106,7 +109,7 @@ def generate(
     assert isinstance(result, PrivateStableDiffusionOutput)  # return_dict is on
     paths = _paths(settings.output, len(result.images))
     for path, image in zip(paths, result.images, strict=True):
-        _write(path, _png(image))
+        _write(path, _png(image, settings))
     if settings.report is not None:
         _write(settings.report, (result.report.model_dump_json(indent=1) + "\n").encode())
     return paths
@@ -154,11 +157,21 @@ def _paths(output: Path, count: int) -> list[Path]:
     return [output] if count <= 1 else [output.with_stem(f"{output.stem}-{index}") for index in range(count)]
 
 
-def _png(image: Image.Image) -> bytes:
-    """Without metadata: a prompt in a picture is a leak that travels."""
+def _png(image: Image.Image, settings: GenerateSettings) -> bytes:
+    """Without metadata unless asked: a prompt in a picture is a leak that travels."""
     content = BytesIO()
-    image.save(content, format="PNG")
+    image.save(content, format="PNG", pnginfo=_png_text(settings) if settings.metadata else None)
     return content.getvalue()
+
+
+def _png_text(settings: GenerateSettings) -> PngInfo:
+    """Under the PNG specification's keywords: the prompt as Description, what draws it again as Comment (JSON)."""
+    again = ("negative_prompt", "num_inference_steps", "guidance_scale", "scheduler", "seed")
+    text = PngInfo()
+    text.add_itxt("Software", "ppidm")
+    text.add_itxt("Description", settings.prompt)
+    text.add_itxt("Comment", json.dumps({name: getattr(settings, name) for name in again}))
+    return text
 
 
 def _write(path: Path, content: bytes) -> None:

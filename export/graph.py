@@ -42,6 +42,7 @@ def load_graph(path: Path) -> ir.Model:
             common.TopologicalSortPass(),
             common.CommonSubexpressionEliminationPass(),
             common.RemoveUnusedNodesPass(),
+            common.RemoveUnusedOpsetsPass(),
         ):
             tidy(model)
         if any(output.dtype is None for node in model.graph for output in node.outputs):

@@ -38,15 +38,6 @@ GRAPHS = {  # name -> graph, shapes of its random weights; a dimension h, w or l
             a = MatMul(x, m)  b = Sigmoid(a)  c = MatMul(b, m)  out = Add(b, c) }""",
         {"m": (4, 4)},
     ),
-    "operators in the branches of If": (
-        """g (float[n,4] x) => (float[n,4] out) <int64 zero = {0}, float limit = {0.0}> {
-            a = Sigmoid(x)  b = MatMul(a, m)  s = ReduceSum<keepdims=0>(x)  c = Less(s, limit)
-            d = If(c) <then_branch = yes () => (float[n,4] e) { e = MatMul(a, m) },
-                       else_branch = no () => (float[n,4] e) <float[1] two = {2.0}> {
-                           f = Mul(b, two)  e = MatMul(f, m) }>
-            out = MatMul(d, m) }""",
-        {"m": (4, 4)},
-    ),
     "empty optional inputs, several outputs": (
         f"""g ({IMAGE}) => (float[n,4,hh,ww] out) <float most = {{0.5}}, int64[2] sizes = {{5, 7}}> {{
             a = Clip(x, , most)  b = Resize<axes=[2,3]>(a, , , sizes)  c, d = Split<axis=1, num_outputs=2>(b)

@@ -63,7 +63,7 @@ def test_every_option_has_help_and_a_variable(command, option):
 
 
 def test_there_are_options():
-    assert {option.values[0] for option in OPTIONS} == {"export", "serve", "generate", "check-keys"}
+    assert {option.values[0] for option in OPTIONS} == {"export", "serve", "generate", "check-keys", "inspect"}
 
 
 def test_version():
@@ -104,6 +104,8 @@ CHOSEN = GenerateSettings(
     height=96,
     width=32,
     output=Path("b.png"),
+    metadata=True,
+    signer=Path("signer.pem"),
     report=Path("r.json"),
     check=Path("check"),
     verify=False,
@@ -123,6 +125,8 @@ VALUES = {  # of every option of generate
     "height": "96",
     "width": "32",
     "output": "b.png",
+    "metadata": "on",
+    "signer": "signer.pem",
     "report": "r.json",
     "check": "check",
     "verify": "off",

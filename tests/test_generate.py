@@ -143,6 +143,23 @@ def test_the_client_directory_alone_and_a_check_folder_elsewhere(draw, package, 
     assert np.array_equal(pixels(checked), pixels(unchecked))
 
 
+def test_prompt_and_settings_in_the_picture_if_asked(draw):
+    [picture], _ = draw("--metadata", "on", "--seed", "3", "--negative-prompt", "dunkel, trüb", "--guidance-scale", "4")
+    assert picture.text["Description"] == "red apple, 3d style"
+    again = json.loads(picture.text["Comment"])
+    assert again == {
+        "negative_prompt": "dunkel, trüb",
+        "num_inference_steps": STEPS,
+        "guidance_scale": 4.0,
+        "scheduler": None,
+        "seed": 3,
+    }
+    del again["num_inference_steps"]  # `draw` gives it
+    [drawn_again], _ = draw(**{name.upper(): value for name, value in again.items() if value is not None})
+    assert drawn_again.text == {}
+    np.testing.assert_array_equal(pixels(drawn_again), pixels(picture))
+
+
 def test_a_long_prompt_is_a_warning(package, servers, tmp_path):
     settings = {"NUM_INFERENCE_STEPS": 1, "GUIDANCE_SCALE": 1, "OUTPUT": tmp_path / "a.png"}
     with warnings.catch_warnings():

@@ -131,7 +131,7 @@ def test_scales_that_are_not_finite(own, value):
     name = min(arrays)
     arrays[name][0] = value
     np.savez(client / OPENINGS, **arrays)
-    with pytest.raises(PackageError, match=f"array '{name}' holds inf or nan"):
+    with pytest.raises(PackageError, match="SHA-256"):
         load_package(client, verify=False)
     seal(client)
     with pytest.raises(PackageError, match=f"array '{name}' holds inf or nan"):

@@ -32,6 +32,7 @@ app.add_typer(keys_cli.app, name="keys", epilog=EPILOG)
 
 def main() -> None:
     """Run the command line; the entry point `ppidm`."""
+    forbid_core_dumps()
     try:
         with warnings_on_stderr():
             app(prog_name="ppidm")
@@ -177,7 +178,6 @@ def serve(
 
     Needs the extra `server`.
     """
-    forbid_core_dumps()
     server = _import("ppidm.runtime.server", "server")
     address = _import("ppidm.protocol.address", "server").parse_address(listen)
     links = _import("ppidm.runtime.links", "server").LinkSettings(tls_cert, tls_key, client_ca, token_file)
@@ -227,9 +227,13 @@ def generate(
     ] = None,
     height: Annotated[int | None, _setting("HEIGHT", "Pixels; the model's own by default.")] = None,
     width: Annotated[int | None, _setting("WIDTH", "Pixels; the model's own by default.")] = None,
-    output: Annotated[
-        Path, _setting("OUTPUT", "PNG, without metadata; of several pictures, NAME-0.png, NAME-1.png, ...")
-    ] = Path("picture.png"),
+    output: Annotated[Path, _setting("OUTPUT", "PNG; of several pictures, NAME-0.png, NAME-1.png, ...")] = Path(
+        "picture.png"
+    ),
+    metadata: Annotated[
+        Literal["off", "on"],
+        _setting("METADATA", "on: write prompt, seed and settings into the PNG, for whoever gets the file."),
+    ] = "off",
     report: Annotated[
         Path | None, _setting("REPORT", "JSON to write: offloaded share, bytes, rounds, seconds.")
     ] = None,
@@ -272,7 +276,6 @@ def generate(
     Servers outside of loopback are reached over TLS 1.3, with the certificate
     that --pin names; get the pins from the operators by a way that you trust.
     """
-    forbid_core_dumps()
     command = _import("ppidm.client.command", "")
     links = _import("ppidm.client.links", "").LinkSettings(tuple(pin), ca, tls_cert, tls_key, token_file)
     settings = command.GenerateSettings(
@@ -290,6 +293,7 @@ def generate(
         height=height,
         width=width,
         output=output,
+        metadata=metadata == "on",
         report=report,
         check=check,
         verify=verify == "on",

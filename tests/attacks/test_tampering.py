@@ -40,7 +40,8 @@ def test_a_lie_is_caught_and_its_liar_named(model, rng, disputed, kind):
 def test_honest_answers_raise_no_alarm(model, disputed):
     counts = import_module("tamper").Counts()
     counts.add_honest(model, disputed)
-    assert (counts.honest_answers, counts.false_alarms) == (2, 0)
+    counts.add_honest_dispute(model, disputed)
+    assert (counts.honest_answers, counts.honest_disputes, counts.false_alarms) == (2, 1, 0)
     assert counts.honest_rows == 2 * disputed.rows
 
 
@@ -49,6 +50,14 @@ def test_an_alarm_would_be_counted(model, disputed):
     disputed.x = disputed.x + 1
     counts = import_module("tamper").Counts()
     counts.add_honest(model, disputed)
+    assert counts.false_alarms == 1
+
+
+def test_blame_of_the_honest_would_be_counted(model, disputed):
+    """The control: a dispute about an answer that does not agree with its own products."""
+    counts = import_module("tamper").Counts()
+    with disputed.answering(1, [values + 1 for values in disputed.answers[1]]):
+        counts.add_honest_dispute(model, disputed)
     assert counts.false_alarms == 1
 
 

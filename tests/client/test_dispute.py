@@ -38,6 +38,12 @@ class Corruption:
     def __init__(self, address: str, times: float, *, refuse: bool = False) -> None:
         self.address, self.left, self.refuse, self.honest = address, times, refuse, Server.ask
 
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def ask(server: Server, model: str, tensors: Any) -> Callable[[], list[Tensor]]:
+            return self.ask(server, model, tensors)
+
+        monkeypatch.setattr(Server, "ask", ask)
+
     def ask(self, server: Server, model: str, tensors: Any) -> Callable[[], list[Tensor]]:
         pending = self.honest(server, model, tensors)
         if str(server.address) != self.address:
@@ -57,8 +63,7 @@ class Corruption:
 def test_the_liar_is_named(
     pipe: PrivateStableDiffusionPipeline, servers: list[str], liar: int, times: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corruption = Corruption(servers[liar], times)
-    monkeypatch.setattr(Server, "ask", corruption.ask)
+    Corruption(servers[liar], times).install(monkeypatch)
     with pytest.raises(CheckError) as caught:
         pipe("red apple, 3d style", num_inference_steps=1, guidance_scale=1)
     assert caught.value.exit_status == 3
@@ -69,8 +74,7 @@ def test_the_liar_is_named(
 def test_a_liar_that_refuses_is_named(
     pipe: PrivateStableDiffusionPipeline, servers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corruption = Corruption(servers[1], 1, refuse=True)
-    monkeypatch.setattr(Server, "ask", corruption.ask)
+    Corruption(servers[1], 1, refuse=True).install(monkeypatch)
     with pytest.raises(CheckError, match="did not show its limb products") as caught:
         pipe("red apple, 3d style", num_inference_steps=1, guidance_scale=1)
     assert caught.value.liars == (f"dealer {servers[1]}",)
@@ -88,7 +92,6 @@ def test_fresh_check_keys_catch_a_liar(
         package / "client", evaluator=servers[0], dealers=[servers[1]], check=check
     ) as pipe:
         pipe("pizza, 3d style", num_inference_steps=1, guidance_scale=1)
-        corruption = Corruption(servers[0], 1)
-        monkeypatch.setattr(Server, "ask", corruption.ask)
+        Corruption(servers[0], 1).install(monkeypatch)
         with pytest.raises(CheckError):
             pipe("pizza, 3d style", num_inference_steps=1, guidance_scale=1)

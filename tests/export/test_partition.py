@@ -135,6 +135,17 @@ def test_programs_are_lean(tmp_path, name):
     assert_lean(got.partition)
 
 
+def test_a_branch_is_refused(tmp_path):
+    """Its operators are found, but which branch runs would depend on the picture, and servers could tell by the time."""
+    text = """g (float[n,4] x) => (float[n,4] out) <float limit = {0.0}> {
+        a = Sigmoid(x)  s = ReduceSum<keepdims=0>(x)  c = Less(s, limit)
+        d = If(c) <then_branch = yes () => (float[n,4] e) { e = MatMul(a, m) },
+                   else_branch = no () => (float[n,4] e) { f = Mul(a, a)  e = MatMul(f, m) }>
+        out = MatMul(d, m) }"""
+    with pytest.raises(UnsupportedError, match="operator 'If', which a segment may not hold"):
+        composed(tmp_path, text, {"m": (4, 4)})
+
+
 def test_client_work_waits_for_no_slice_it_does_not_need(tmp_path):
     """A product that needs nothing but the input runs in round 1, although its result is used in round 3."""
     text = """g (float[n,4] x) => (float[n,4] out) {

@@ -82,7 +82,7 @@ def test_malformed_tensors(stub, tensors, message):
 def test_an_answer_that_no_message_can_hold(stub):
     code, details = refusal(stub, request_of([SEED, shape(2**22, 16)], "mid.qk"))
     assert code == "INVALID_ARGUMENT"
-    assert "mid.qk: an answer to (4194304, 16) (67108864 elements) has 671088640 bytes; expected at most" in details
+    assert "mid.qk: (4194304, 16) is 67108864 elements; this server takes 1048576 (--max-scale 64" in details
 
 
 def test_an_image_smaller_than_the_kernel(stub):

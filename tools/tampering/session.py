@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Answer = list[Elements]  # per layer
 
-ROWS, SIDE = 16, 4  # of a product's input; of a convolution's
+SIDE = 4  # of a convolution's input; a product's has as many rows as this has positions
 SERVERS = (0, 1)  # evaluator, dealer
 
 
@@ -58,11 +58,11 @@ class Model:
         """What an honest server answers."""
         return [values.view(np.uint32).copy() for values in self._runners[name].run(digits)]
 
-    def ask(self, name: str, rng: np.random.Generator, batch: int = 1) -> Disputed:
+    def ask(self, name: str, rng: np.random.Generator, side: int = SIDE) -> Disputed:
         """A fresh activation, hidden; the honest answers of evaluator and dealer."""
         layers = self._slices[name].layers
         first = layers[0]
-        shape = (batch * ROWS, first.in_channels) if first.kind == "product" else (batch, SIDE, SIDE, first.in_channels)
+        shape = (side * side, first.in_channels) if first.kind == "product" else (1, side, side, first.in_channels)
         x = rng.standard_normal(shape, np.float32)
         encoded = encode(x, largest_scale(self.ring, layers, x, 1))
         mask = Mask.fresh(self.ring, shape, 1)
