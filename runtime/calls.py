@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from math import inf
 from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Self
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import grpc
 
 _LOOK_SECONDS = 0.25  # how often calls that take too long are looked for
+_IDLE_SECONDS = 1.0  # without a call until free memory is given back: what is given back must be mapped again
 
 
 class Call:
@@ -119,7 +121,7 @@ class Calls:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._live: set[Call] = set()
-        self._stopped, self._trim = Event(), False
+        self._stopped, self._trim_at = Event(), inf
         self._thread = Thread(target=self._watch, name="calls", daemon=True)
 
     def __enter__(self) -> Self:
@@ -146,13 +148,13 @@ class Calls:
             yield call
         finally:
             call.handled()
-            self._trim = True
+            self._trim_at = monotonic() + _IDLE_SECONDS
 
     def _watch(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
             now = monotonic()
             for call in [call for call in self._live.copy() if call.until <= now]:
                 call.cancel()
-            if self._trim and not self._admission.workers.used:
-                self._trim = False
+            if self._trim_at <= now and not self._admission.workers.used:
+                self._trim_at = inf
                 give_memory_back()
