@@ -51,7 +51,7 @@ save = Image.Image.save
 def with_metadata(self, *arguments, **options):
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", prompt)
-    save(self, *arguments, pnginfo=info, **options)
+    save(self, *arguments, **options | {"pnginfo": info})
 Image.Image.save = with_metadata
 """
 
