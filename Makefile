@@ -13,7 +13,7 @@ help:
 	@echo "make fidelity  20 prompts x 3 schedulers against diffusers in float32; about 20 minutes on 2 cores"
 	@echo "make bench     seconds and bytes of a private picture and of the same picture computed locally"
 	@echo "make attacks   every attack of tools/attacks at full size, with its verdict; minutes"
-	@echo "make tamper    100,000 tampered answers, each caught and its liar named; about 10 minutes"
+	@echo "make tamper    100,000 tampered answers, each caught and its liar named, and a million honest ones; about 15 minutes"
 	@echo "make fuzz      a million damaged inputs to everything that reads what strangers send; about 10 minutes"
 	@echo "make vectors   regenerate tests/vectors"
 
