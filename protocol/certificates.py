@@ -140,12 +140,17 @@ def require_elliptic_curve(certificate: x509.Certificate, name: str) -> None:
 def name_in(certificate: x509.Certificate) -> str | None:
     """A host name or address that the certificate is for, or its common name, or None."""
     try:
+        return _name_in(certificate)
+    except (ValueError, x509.DuplicateExtension):  # found by fuzzing: names and extensions are parsed when asked for
+        return None
+
+
+def _name_in(certificate: x509.Certificate) -> str | None:
+    try:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         return str(common[0].value) if common else None
-    except (ValueError, x509.DuplicateExtension):  # found by fuzzing: extensions are parsed when they are asked for
-        return None
     kinds = x509.IPAddress, x509.DNSName
     hosts = [str(host) for kind in kinds for host in alternatives.get_values_for_type(kind)]
     return next((host for host in hosts if "*" not in host), None)

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-from cryptography.x509 import BasicConstraints, SubjectAlternativeName
+from cryptography.x509 import BasicConstraints, SubjectAlternativeName, load_der_x509_certificate
 from made_certificates import EXPIRED, LATER, NOW, certificate
 
 from ppidm.protocol.certificates import (
@@ -68,6 +68,14 @@ def test_an_identity_shows_no_content():
 )
 def test_a_name_in_a_certificate(hosts, name):
     assert name_in(parsed(hosts)) == name
+
+
+def test_a_certificate_whose_name_is_corrupt_has_none():
+    """Found by fuzzing: it parses, and its name is parsed when somebody asks for it."""
+    content = parsed(()).public_bytes(Encoding.DER)
+    corrupt = content.replace(b"\x0c\x05alice", b"\x10\x05alice")  # from UTF8String to a SEQUENCE that is none
+    assert corrupt != content
+    assert name_in(load_der_x509_certificate(corrupt)) is None
 
 
 # files
