@@ -112,7 +112,7 @@ def parse_certificates(pem: bytes, name: str) -> list[x509.Certificate]:
     """
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:  # found by fuzzing: the latter is no ValueError
         raise InputError(f"{name}: no PEM certificate, or a corrupt one; `ppidm keys` makes them") from error
 
 
@@ -137,11 +137,15 @@ def require_elliptic_curve(certificate: x509.Certificate, name: str) -> None:
         )
 
 
+# found by fuzzing: names and extensions are parsed when somebody asks for them
+_UNREADABLE = ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType
+
+
 def name_in(certificate: x509.Certificate) -> str | None:
     """A host name or address that the certificate is for, or its common name, or None."""
     try:
         return _name_in(certificate)
-    except (ValueError, x509.DuplicateExtension):  # found by fuzzing: names and extensions are parsed when asked for
+    except _UNREADABLE:
         return None
 
 

@@ -1,3 +1,4 @@
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -68,6 +69,15 @@ def test_an_identity_shows_no_content():
 )
 def test_a_name_in_a_certificate(hosts, name):
     assert name_in(parsed(hosts)) == name
+
+
+def test_a_certificate_of_no_known_version_is_refused():
+    """Found by fuzzing: `cryptography` raises an error of its own there."""
+    content = parsed(()).public_bytes(Encoding.DER)
+    corrupt = content.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x1a", 1)
+    pem = b"-----BEGIN CERTIFICATE-----\n" + b64encode(corrupt) + b"\n-----END CERTIFICATE-----\n"
+    with pytest.raises(InputError, match="no PEM certificate, or a corrupt one"):
+        parse_certificates(pem, "x")
 
 
 def test_a_certificate_whose_name_is_corrupt_has_none():

@@ -120,7 +120,7 @@ def test_a_request_whose_deadline_has_passed_is_not_computed(serving, runner):
         first = infer(channel)
         assert runner.started.acquire(timeout=10)
         late = infer(channel, seed_request(SEED, (9, 16)), timeout=0.3)
-        assert refusal(late)[0] == "DEADLINE_EXCEEDED"
+        assert refusal(late)[0] in {"DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}  # the client's clock, or the server's
         runner.go.set()
         assert first.exception(20) is None
         assert infer(channel).exception(20) is None

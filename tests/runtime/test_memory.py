@@ -78,6 +78,9 @@ def victim(server, first_look, package, ask):
     first_look.forget_peak()
     yield first_look
     eventually(lambda: first_look.growth < BESIDE // 5)
+    eventually(
+        lambda: call(server.address, "/grpc.health.v1.Health/Check", b"") == b"\x08\x01"
+    )  # the attacker's connections
     answer = ask(server, "mid.to_out", seed_request(SEED, SMALL))
     expected = serve(Ring(32), package.layers("mid.to_out"), package.weights["mid.to_out"], seed_request(SEED, SMALL))
     assert answer == expected
