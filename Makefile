@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test check fidelity bench attacks tamper fuzz vectors clean
+.PHONY: help demo test check fidelity bench attacks tamper fuzz train vectors clean
 
 help:
 	@echo "make demo      partition the shipped model, start two servers, draw a picture into demo/ (no torch needed)"
@@ -15,6 +15,7 @@ help:
 	@echo "make attacks   every attack of tools/attacks at full size, with its verdict; minutes"
 	@echo "make tamper    100,000 tampered answers, each caught and its liar named, and a million honest ones; about 15 minutes"
 	@echo "make fuzz      a million damaged inputs to everything that reads what strangers send; about 10 minutes"
+	@echo "make train     the shipped model anew, from npm packages, into build/train/model; hours on 2 cores, goes on where it was"
 	@echo "make vectors   regenerate tests/vectors"
 
 demo: .venv/demo.stamp
@@ -43,6 +44,13 @@ tamper: .venv/test.stamp
 fuzz: .venv/test.stamp  # without atheris (no wheel for this system) Hypothesis makes the inputs
 	-$(PIP) --editable '.[fuzz]'
 	$(BIN)/python tools/fuzz/run.py
+
+train: .venv/test.stamp
+	$(BIN)/python -m tools.train fetch
+	$(BIN)/python -m tools.train vae
+	$(BIN)/python -m tools.train unet
+	$(BIN)/python -m tools.train sample build/train/sheet.png
+	$(BIN)/python -m tools.train export build/train/model
 
 vectors: .venv/test.stamp
 	$(BIN)/python tools/make_vectors.py
