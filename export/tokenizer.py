@@ -6,7 +6,7 @@ Importing this module needs `ppidm[export]`.
 from pathlib import Path
 
 from tokenizers import Tokenizer
-from transformers import CLIPTokenizerFast  # type: ignore[attr-defined]  # transformers 5 makes it on demand
+from transformers import CLIPTokenizerFast
 
 from ppidm.export.component import replacing
 from ppidm.protocol.errors import InputError

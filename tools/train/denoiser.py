@@ -68,7 +68,7 @@ def train_denoiser(
             group["lr"] = schedule.rate(update)
         loss = denoising_loss(pipeline, *data.batch(update, batch)).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average.update(model)
@@ -97,10 +97,11 @@ def denoising_loss(
     with autocast():
         states = pipeline.text_encoder(pipeline.token_ids(prompts).to(device()))[0]
         predicted = pipeline.unet(noisy, timesteps, states).sample
-    error = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+    error: torch.Tensor = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
     kept = pipeline.scheduler.alphas_cumprod.to(device())[timesteps]
     snr = kept / (1 - kept)
-    return error * (snr.clamp(max=GAMMA) / snr)
+    weights: torch.Tensor = snr.clamp(max=GAMMA) / snr
+    return error * weights
 
 
 @torch.no_grad()

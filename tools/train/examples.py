@@ -39,13 +39,13 @@ class Example:
     def pixels(self) -> NDArray[np.uint8]:
         """(64, 64, 3)."""
         if len(self.parts) > 1:
-            return side_by_side(*self.parts)
+            return side_by_side(self.parts[0], self.parts[1])
         return on_background(self.parts[0], COLOURS[self.colour]) if self.colour else on_background(self.parts[0])
 
     def caption(self, rng: Generator) -> str:
         """A prompt for it, another one each time."""
         if len(self.parts) > 1:
-            return caption_of_pair(*self.parts, rng)
+            return caption_of_pair(self.parts[0], self.parts[1], rng)
         return caption_on(self.parts[0], self.colour, rng) if self.colour else caption(self.parts[0], rng)
 
 

@@ -41,7 +41,7 @@ def encode_examples(
 def encode(vae: AutoencoderKL, examples: Sequence[Example]) -> torch.Tensor:
     """Scaled means, without noise."""
     latents: torch.Tensor = vae.encode(floats_from_pixels([example.pixels() for example in examples])).latent_dist.mean
-    return latents * vae.config.scaling_factor
+    return latents * float(vae.config.scaling_factor)
 
 
 def _digest(vae: AutoencoderKL, examples: Sequence[Example]) -> str:

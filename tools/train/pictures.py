@@ -63,9 +63,12 @@ def load_pictures(folder: Path) -> list[Picture]:
         )
         partial.rename(kept)
     with np.load(kept) as content:
-        return [
-            Picture(*json.loads(facts), rgba) for facts, rgba in zip(content["facts"], content["rgba"], strict=True)
-        ]
+        return [_picture(facts, rgba) for facts, rgba in zip(content["facts"], content["rgba"], strict=True)]
+
+
+def _picture(facts: str, rgba: NDArray[np.uint8]) -> Picture:
+    concept, group, style = json.loads(facts)
+    return Picture(concept, group, style, rgba)
 
 
 def _decode(folder: Path) -> Iterator[Picture]:

@@ -58,7 +58,7 @@ def train_vae(
         torch.manual_seed(update)
         loss = _loss(vae, floats_from_pixels(draw(update)).to(device()))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         start = update + 1
@@ -70,7 +70,8 @@ def _loss(vae: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
     with autocast():
         posterior = vae.encode(pictures).latent_dist
         got = vae.decode(posterior.sample()).sample
-    return reconstruction_loss(got.float(), pictures) + KL_WEIGHT * posterior.kl().mean()
+    surprise: torch.Tensor = posterior.kl().mean()
+    return reconstruction_loss(got.float(), pictures) + KL_WEIGHT * surprise
 
 
 def _resume(vae: AutoencoderKL, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> int:

@@ -84,7 +84,9 @@ def _tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tok
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    tokenizer.post_processor = processors.RobertaProcessing((END, 1), (START, 0), trim_offsets=False, add_prefix_space=False)
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (END, 1), (START, 0), trim_offsets=False, add_prefix_space=False
+    )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(START, normalized=False), AddedToken(END, normalized=False)])
     return tokenizer
