@@ -11,7 +11,9 @@ Modules in import order:
     similarity      PSNR and SSIM
     distances       KID and Frechet distance between two sets of features
     features        EffNet: the features of EfficientNet-Lite0
+    task            views, and which pictures an attacker has
     ridge           least squares with a penalty, chosen on examples that were left out
+    inversion       the inversion network
     attacks         what attackers make of a view: metadata, least squares, inversion network
     distinguisher   can a view tell two prompts apart?
     reductions      how much of the leakage a build takes away, with intervals

@@ -28,12 +28,18 @@ Exports models/default, starts an evaluator and a dealer, draws the pictures pri
 same latents, and lets attackers loose on what each party received: with no protection, with float masks, with a reused
 mask, and with ours.
 
-    python -m tools.evaluate --size quick                   minutes; into build/evaluate-quick; proves nothing
-    python -m tools.evaluate                                about 40 minutes on 2 cores; into docs/evaluation and README.md
-    python -m tools.evaluate --table-only                   the table of README.md again, from docs/evaluation
+\b
+    python -m tools.evaluate --size quick     minutes; into build/evaluate-quick; proves nothing
+    python -m tools.evaluate                  40 minutes on 2 cores; docs/evaluation, README.md
+    python -m tools.evaluate --table-only     the table of README.md again, from docs/evaluation
 
 The data come from `python -m tools.train fetch`. What was drawn is kept in build/evaluate: stop whenever you like, and go on later.
-Exit status: 0 every claim is met; 1 one is not, and it is named (results are written all the same); 2 usage, or no data."""
+
+\b
+Exit status:
+    0    every claim is met
+    1    a claim is not met, and named; results are written all the same
+    2    usage, or no data"""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

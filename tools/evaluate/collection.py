@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tools.evaluate.attacks import View
 from tools.evaluate.drawing import Drawing, draw_plainly, private_painter
+from tools.evaluate.task import View
 from tools.evaluate.views import SIZES
 
 if TYPE_CHECKING:

@@ -107,8 +107,12 @@ class PlainPainter:
     def __init__(self, settings: Settings) -> None:
         import diffusers  # noqa: PLC0415  (takes seconds, and tests of other things need not wait)
         import torch  # noqa: PLC0415
+        import transformers  # noqa: PLC0415
 
         self._torch, self._settings = torch, settings
+        for library in (diffusers, transformers):
+            library.utils.logging.set_verbosity_error()
+            library.utils.logging.disable_progress_bar()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._pipe = diffusers.StableDiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]

@@ -6,10 +6,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tools.evaluate.attacks import ATTACKS, Task
+from tools.evaluate.attacks import ATTACKS
 from tools.evaluate.distinguisher import distinguish, distinguish_layers
 from tools.evaluate.reductions import Attempt, Reduction, attempt, best, reduction
+from tools.evaluate.settings import code_digest
 from tools.evaluate.similarity import psnr_db, ssim
+from tools.evaluate.task import Task
 from tools.evaluate.views import BUILDS, PARTIES, SIZES, VIEWS, held_views
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def _attack(collection: Collection, view: str, task: Task) -> list[Attempt]:
         held = collection.view(collection.pictures, view)
         return {name: ATTACKS[name](held, task) for name in names}
 
-    predicted = collection.cache.get(f"attacks/{view}", predict)
+    predicted = collection.cache.get(f"attacks-{code_digest('task', 'ridge', 'inversion', 'attacks')}/{view}", predict)
     return [attempt(view, name, predicted[name], task) for name in names]
 
 

@@ -17,9 +17,9 @@ from tools.evaluate.views import BUILDS, PARTIES
 
 if TYPE_CHECKING:
     from PIL import Image
-    from tools.evaluate.attacks import Task
     from tools.evaluate.collection import Collection
     from tools.evaluate.leakage import Attempts
+    from tools.evaluate.task import Task
 
 _TEMPLATE = "page.md.jinja"
 

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from tools.evaluate.attacks import Task
+    from tools.evaluate.task import Task
 
     Floats = NDArray[np.float32]
     Scores = NDArray[np.float64]
 
 CONFIDENCE = 0.95  # that all intervals of an evaluation hold together
+_DOUBT = 2.0
+_ROUNDING = 1e-9  # predictions below this share of the truth's energy are rounding errors
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,9 +69,18 @@ def attempt(view: str, attack: str, predicted: Floats, task: Task) -> Attempt:
 
 
 def _trust(predicted: Floats, truth: Floats) -> float:
-    """The factor of least squared error; one who has learnt nothing stays with the mean picture."""
-    energy = float(np.square(predicted, dtype=np.float64).sum())
-    return min(1.0, max(0.0, float((predicted * truth).sum(dtype=np.float64)) / energy)) if energy else 0.0
+    """The factor of least squared error, less `_DOUBT` of its standard errors: as far as an attacker can be sure.
+
+    One who has learnt nothing stays with the mean picture. The plain factor is an unsure attacker's: made of noise, and the
+    best of several, it makes guesses that are a little worse than the mean picture for sure.
+    """
+    energy = np.square(predicted, dtype=np.float64).sum(axis=(1, 2, 3))
+    agreement = (predicted * truth).sum(axis=(1, 2, 3), dtype=np.float64)
+    if energy.sum() <= _ROUNDING * np.square(truth).sum():
+        return 0.0
+    factor = agreement.sum() / energy.sum()
+    error = np.sqrt(len(energy)) * (agreement - factor * energy).std(ddof=1) / energy.sum()  # of a ratio of sums
+    return float(np.clip(factor - _DOUBT * error, 0, 1))
 
 
 def best(attempts: Sequence[Attempt]) -> Attempt:

@@ -79,6 +79,11 @@ def cache_folder(size: Size, settings: Settings, data: Path) -> Path:
     return ROOT / "build" / "evaluate" / f"{size.value}-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:16]}"
 
 
+def code_digest(*names: str) -> str:
+    """Of modules of tools.evaluate: results that are cached under it are made anew when they change."""
+    return _digest(Path(__file__).with_name(f"{name}.py") for name in names)[:16]
+
+
 def circumstances(size: Size, settings: Settings, seconds: float) -> dict[str, Any]:
     """What every result says of where it comes from."""
     return {

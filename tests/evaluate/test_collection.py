@@ -1,0 +1,93 @@
+"""What is drawn once is not drawn again; data that are missing are named."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from tools.evaluate.cache import Cache
+from tools.evaluate.collection import Collection
+from tools.evaluate.drawing import Drawing
+from tools.evaluate.references import DataError, Reference, choose, reference_pictures
+from tools.evaluate.settings import Settings
+
+
+def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch):
+    collection = Collection(
+        Cache(tmp_path), Settings(pictures=3, transcripts=2), [Reference(f"{i}", np.zeros((2, 2, 3))) for i in range(3)]
+    )
+    asked = []
+
+    def draw_privately(_folder, missing, _total, _progress):
+        asked.append(sorted(missing))
+        for name in list(missing)[:2]:  # and then it stops
+            collection.cache.store(name, {"picture": np.zeros(1)})
+
+    monkeypatch.setattr(Collection, "_draw_privately", lambda _self, *arguments: draw_privately(*arguments))
+    monkeypatch.setattr(Collection, "_draw_plainly", lambda _self, _name, seed, _p: {"pictures": np.array([seed])})
+    for _ in range(4):
+        collection.draw(tmp_path, lambda *_: None)
+    assert [len(names) for names in asked] == [5, 3, 1]
+    assert collection.plain() != collection.plain(again=True)
+
+
+def test_a_file_is_there_when_it_is_complete(tmp_path):
+    cache = Cache(tmp_path)
+    with pytest.raises(RuntimeError):
+        cache.get("a/b", lambda: (_ for _ in ()).throw(RuntimeError))
+    assert not cache.has("a/b")
+    cache.store("a/b", {"x": np.arange(3), "y": np.zeros(2)})
+    assert cache.get("a/b", dict)["x"].tolist() == [0, 1, 2]
+    assert set(cache.load("a/b", "y")) == {"y"}
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.npz"]
+
+
+def test_latents_belong_to_the_seed():
+    assert (Drawing("a", 1).latents == Drawing("b", 1).latents).all()
+    assert (Drawing("a", 1).latents != Drawing("a", 2).latents).any()
+
+
+def archive(path, files):
+    with tarfile.open(path, "w:gz") as made:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            made.addfile(entry, io.BytesIO(content))
+
+
+def webp(colour):
+    buffer = io.BytesIO()
+    Image.new("RGBA", (256, 256), colour).save(buffer, "webp", lossless=True)
+    return buffer.getvalue()
+
+
+def test_references_are_captioned_pictures_on_white(tmp_path):
+    entries = [
+        {"hexcode": "1F34E", "label": "red apple", "group": 4},
+        {"hexcode": "1F3F4", "label": "flag: somewhere", "group": 9},
+        {"hexcode": "1F1E6", "label": "regional indicator A"},
+    ]
+    archive(tmp_path / "emojibase-data-1.tgz", {"package/en/compact.json": json.dumps(entries).encode()})
+    pictures = {f"package/assets/{code}.webp": webp((255, 0, 0, 51)) for code in ("1f34e", "1f3f4", "1f1e6")}
+    archive(tmp_path / "lobehub-fluent-emoji-3d-1.tgz", pictures)
+    (found,) = reference_pictures(tmp_path)
+    assert found.prompt == "red apple, 3d style"
+    assert found.picture.shape == (64, 64, 3)
+    assert found.picture[0, 0] == pytest.approx([1, 0.8, 0.8], abs=0.01)
+
+
+def test_missing_data_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"tools\.train fetch"):
+        reference_pictures(tmp_path)
+
+
+def test_common_prompts_come_first_and_no_prompt_twice():
+    blank = np.zeros((2, 2, 3), np.float32)
+    found = [Reference(f"{name}, 3d style", blank) for name in ("zebra", "zebra", "pizza", "ant", "red apple")]
+    chosen = [reference.prompt for reference in choose(found, 4)]
+    assert chosen[:2] == ["red apple, 3d style", "pizza, 3d style"]
+    assert len(set(chosen)) == 4
+    with pytest.raises(DataError, match="4 prompts"):
+        choose(found, 5)
