@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from time import sleep
 
 import numpy as np
 import pytest
@@ -42,6 +43,15 @@ def test_a_file_is_there_when_it_is_complete(tmp_path):
     assert cache.get("a/b", dict)["x"].tolist() == [0, 1, 2]
     assert set(cache.load("a/b", "y")) == {"y"}
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.npz"]
+
+
+def test_seconds_of_a_stopped_sitting_count(tmp_path):
+    cache = Cache(tmp_path)
+    with pytest.raises(KeyboardInterrupt), cache.sitting():
+        sleep(0.05)
+        raise KeyboardInterrupt
+    with cache.sitting() as seconds:
+        assert 0.05 <= seconds() < 5
 
 
 def test_latents_belong_to_the_seed():

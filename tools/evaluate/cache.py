@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
+
+_SECONDS = "seconds"
 
 
 class Cache:
@@ -53,3 +57,12 @@ class Cache:
     def stack(self, names: list[str], key: str) -> NDArray[Any]:
         """One array of every file, along a new first axis."""
         return np.stack([self.load(name, key)[key] for name in names])
+
+    @contextmanager
+    def sitting(self) -> Iterator[Callable[[], float]]:
+        """Yields a function: seconds so far, with those of earlier sittings, stopped ones too."""
+        start, earlier = perf_counter(), float(self.load(_SECONDS, _SECONDS)[_SECONDS]) if self.has(_SECONDS) else 0.0
+        try:
+            yield lambda: earlier + perf_counter() - start
+        finally:
+            self.store(_SECONDS, {_SECONDS: np.array(earlier + perf_counter() - start)})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003  (typer reads it at run time)
-from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -66,15 +65,15 @@ class Evaluation:
         from tools.evaluate.quality import measure_quality  # noqa: PLC0415
         from tools.evaluate.references import choose, reference_pictures  # noqa: PLC0415
 
-        start = perf_counter()
-        folder = cache_folder(self.size, self.settings, self.data)
         references = choose(reference_pictures(self.data), self.settings.pictures)
+        folder = cache_folder(self.size, self.settings, self.data)
         collection = Collection(Cache(folder), self.settings, references)
-        collection.draw(folder, progress)
-        quality = measure_quality(collection, progress)
-        task, attempts = attack_all(collection, progress)
-        leakage = measure_leakage(collection, task, attempts, progress)
-        about = circumstances(self.size, self.settings, perf_counter() - start)
+        with collection.cache.sitting() as seconds:
+            collection.draw(folder, progress)
+            quality = measure_quality(collection, progress)
+            task, attempts = attack_all(collection, progress)
+            leakage = measure_leakage(collection, task, attempts, progress)
+            about = circumstances(self.size, self.settings, seconds())
         quality, leakage = about | quality, about | leakage
         write_results(self.output, quality, leakage)
         write_pictures(self.output, collection, task, attempts)
