@@ -47,9 +47,14 @@ def test_a_file_is_there_when_it_is_complete(tmp_path):
 
 def test_seconds_of_a_stopped_sitting_count(tmp_path):
     cache = Cache(tmp_path)
-    with pytest.raises(KeyboardInterrupt), cache.sitting():
-        sleep(0.05)
-        raise KeyboardInterrupt
+
+    def stopped():
+        with cache.sitting():
+            sleep(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     with cache.sitting() as seconds:
         assert 0.05 <= seconds() < 5
 

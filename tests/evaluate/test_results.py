@@ -95,6 +95,7 @@ def test_tables_of_the_page_are_tables(made):
         if lines:
             assert len({line.count("|") for line in lines}) == 1, paragraph
             assert lines == paragraph.strip().splitlines()
+        assert "\n#" not in paragraph.strip(), paragraph
 
 
 def test_the_table_holds_the_numbers(made):

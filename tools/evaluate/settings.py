@@ -58,7 +58,7 @@ class Settings:
 
 
 FULL = Settings()
-QUICK = Settings(pictures=20, steps=3, transcripts=24, updates=60, resamples=2_000, least_reduction=0.9)
+QUICK = Settings(pictures=20, steps=3, transcripts=32, updates=60, resamples=2_000, least_reduction=0.9)
 
 
 def settings_of(size: Size, steps: int | None = None) -> Settings:
