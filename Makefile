@@ -4,12 +4,14 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test check fidelity bench attacks tamper fuzz train vectors clean
+.PHONY: help demo test check evaluate evaluate-quick fidelity bench attacks tamper fuzz train vectors clean
 
 help:
 	@echo "make demo      partition the shipped model, start two servers, draw a picture into demo/ (no torch needed)"
 	@echo "make test      all tests, against diffusers as the oracle"
 	@echo "make check     ruff and mypy"
+	@echo "make evaluate  quality and leakage on 200 prompts, against the paper's claims; about 40 minutes on 2 cores"
+	@echo "make evaluate-quick  the same with few pictures, to see that it works; minutes"
 	@echo "make fidelity  20 prompts x 3 schedulers against diffusers in float32; about 20 minutes on 2 cores"
 	@echo "make bench     seconds and bytes of a private picture and of the same picture computed locally"
 	@echo "make attacks   every attack of tools/attacks at full size, with its verdict; minutes"
@@ -28,6 +30,14 @@ check: .venv/test.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+evaluate: .venv/test.stamp
+	$(BIN)/python -m tools.train fetch
+	$(BIN)/python -m tools.evaluate
+
+evaluate-quick: .venv/test.stamp
+	$(BIN)/python -m tools.train fetch
+	$(BIN)/python -m tools.evaluate --size quick
 
 fidelity: .venv/test.stamp
 	$(BIN)/python tools/fidelity.py
