@@ -115,9 +115,7 @@ class PlainPainter:
             library.utils.logging.disable_progress_bar()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._pipe = diffusers.StableDiffusionPipeline.from_pretrained(
-                str(MODEL), torch_dtype=torch.float32
-            )
+            self._pipe = diffusers.StableDiffusionPipeline.from_pretrained(str(MODEL), torch_dtype=torch.float32)
         self._pipe.set_progress_bar_config(disable=True)
 
     def draw(self, drawings: Sequence[Drawing]) -> Floats:
