@@ -74,7 +74,7 @@ def publish(pipeline: Pipeline, card: Card, folder: Path, progress: Callable[[st
 
 
 def _forget_origin(folder: Path) -> None:
-    """diffusers notes where a part was read from: a path of this machine."""
+    """Diffusers notes where a part was read from: a path of this machine."""
     for path in folder.glob("*/config.json"):
         content = json.loads(path.read_text())
         content.pop("_name_or_path", None)
