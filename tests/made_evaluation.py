@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tools.evaluate.attacks import blocks_from_pictures
 from tools.evaluate.cache import Cache
 from tools.evaluate.collection import TOLD_APART, Collection
 from tools.evaluate.references import Reference
-from tools.evaluate.settings import Settings
 from tools.evaluate.views import BROKEN, VIEWS
+
+if TYPE_CHECKING:
+    from tools.evaluate.settings import Settings
 
 SIDE, PIXELS = 4, 16
 WIDTHS = {"first": 3, "second": 5}
