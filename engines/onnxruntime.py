@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Digits, Ring
 
 _FATAL_ONLY = 4
@@ -56,7 +56,7 @@ def open_session(model: Path | bytes, threads: int = 0, policy: Policy | None = 
     Args:
         model: a file, or its content.
         threads: intra-op threads; 0 means one per core.
-        policy: what the graph may hold; None trusts it, and lets its weights lie in other files.
+        policy: what the graph may hold; None trusts it, and leaves its weights in other files, mapped into memory.
 
     Raises:
         PackageError: `policy` refuses the graph, or ONNX Runtime cannot load it.
@@ -78,7 +78,10 @@ def open_session(model: Path | bytes, threads: int = 0, policy: Policy | None = 
     )  # not ONNX Runtime's own, whatever the name is
     source = model if isinstance(model, bytes) else str(model)
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        unfolded = [] if policy else ["ConstantFolding"]  # it would make float32 copies of all weights
+        return ort.InferenceSession(
+            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=unfolded or None
+        )
     except _ORT_ERRORS as error:
         name = "ONNX graph" if isinstance(model, bytes) else model
         raise PackageError(
