@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from ppidm.protocol.pieces import pieces_of
 from ppidm.protocol.prg import SEED_BYTES
 
 if TYPE_CHECKING:
@@ -35,4 +36,15 @@ def direct_cost(ring: Ring, layers: Sequence[Layer], shape: Shape) -> Cost:
         evaluator_sent=ring.limbs * prod(shape),
         dealer_sent=SEED_BYTES + 8 * len(shape),
         received=ANSWER_BYTES * outputs,
+    )
+
+
+def slice_cost(ring: Ring, layers: Sequence[Layer], shape: Shape) -> Cost:
+    """Of a slice for an input of any size, which may travel in pieces: all of them are asked in the same round."""
+    requests = [direct_cost(ring, layers, piece.shape_of(shape)) for piece in pieces_of(layers, shape)]
+    return Cost(
+        rounds=1,
+        evaluator_sent=sum(cost.evaluator_sent for cost in requests),
+        dealer_sent=sum(cost.dealer_sent for cost in requests),
+        received=sum(cost.received for cost in requests),
     )
