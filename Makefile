@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test check evaluate evaluate-quick fidelity bench attacks tamper fuzz train vectors clean
+.PHONY: help demo test check evaluate evaluate-quick fidelity bench bench-partition attacks tamper fuzz train vectors clean
 
 help:
 	@echo "make demo      partition the shipped model, start two servers, draw a picture into demo/ (no torch needed)"
@@ -14,6 +14,7 @@ help:
 	@echo "make evaluate-quick  the same with few pictures, to see that it works; minutes"
 	@echo "make fidelity  20 prompts x 3 schedulers against diffusers in float32; about 20 minutes on 2 cores"
 	@echo "make bench     seconds and bytes of a private picture and of the same picture computed locally"
+	@echo "make bench-partition  FLOPs and bytes of sd15, sd21, sd-turbo, lcm and sdxl by offloaded share; tens of minutes"
 	@echo "make attacks   every attack of tools/attacks at full size, with its verdict; minutes"
 	@echo "make tamper    100,000 tampered answers, each caught and its liar named, and a million honest ones; about 15 minutes"
 	@echo "make fuzz      a million damaged inputs to everything that reads what strangers send; about 10 minutes"
@@ -44,6 +45,9 @@ fidelity: .venv/test.stamp
 
 bench: .venv/test.stamp
 	$(BIN)/python tools/bench.py
+
+bench-partition: .venv/test.stamp
+	$(BIN)/python tools/bench_partition.py
 
 attacks: .venv/test.stamp
 	$(BIN)/python tools/attacks/run.py --output docs/measurements/attacks.json
