@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ppidm.client.servers import Servers
     from ppidm.client.transport import Server
     from ppidm.protocol.check import CheckVectors
-    from ppidm.protocol.manifest import Subgraph
     from ppidm.protocol.messages import Tensor
+    from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Digits, Ring
     from ppidm.protocol.run import Transcript
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from ppidm.protocol.errors import CheckError, InputError, NonFiniteError, PeerEr
 from ppidm.protocol.fixed_point import decode, encode, largest_scale
 from ppidm.protocol.masks import Mask
 from ppidm.protocol.messages import parse_answer
+from ppidm.protocol.pieces import pieces_of, put_together
 from ppidm.protocol.run import ask, open_answers
 
 if TYPE_CHECKING:
@@ -24,12 +27,16 @@ if TYPE_CHECKING:
     from ppidm.client.servers import Servers
     from ppidm.protocol.check import CheckVectors
     from ppidm.protocol.linear import Shape
-    from ppidm.protocol.manifest import Subgraph
     from ppidm.protocol.messages import Tensor
+    from ppidm.protocol.pieces import Piece
+    from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Integers
     from ppidm.protocol.run import Transcript
 
     Floats = NDArray[np.float32]
+
+
+PIECES_IN_FLIGHT = 2  # of one slice: the next one is masked while a server computes
 
 
 class Offloader:
@@ -45,7 +52,7 @@ class Offloader:
             traffic does not depend on it; whoever owns the call raises after the last request.
     """
 
-    def __init__(self, package: ClientPackage, servers: Servers, account: Account) -> None:
+    def __init__(self, package: ClientPackage[Any], servers: Servers, account: Account) -> None:
         self._package, self._servers, self._account = package, servers, account
         self._shapes = ShapeRecord()
         self._failure: Exception | None = None
@@ -72,19 +79,30 @@ class Offloader:
         subgraph = self._package.slices[name]
         rows = x.reshape(-1, x.shape[-1]) if subgraph.layers[0].kind == "product" else x
         self._shapes.require_unchanged(name, rows.shape)
-        encoded, scale = self._encode(subgraph, rows)
-        results = self._ask(subgraph, encoded)
-        decoded = self._decode(name, results, scale)
+        rows, scale = self._scaled(subgraph, rows)
+        pieces = pieces_of(subgraph.layers, rows.shape)
+        asked = partial(self._ask_piece, subgraph, rows, scale)
+        if len(pieces) == 1:
+            results = [asked(pieces[0])]
+        else:
+            with ThreadPoolExecutor(PIECES_IN_FLIGHT, "ppidm-piece") as pool:
+                results = list(pool.map(asked, pieces))
         self._account.add_offloaded(sum(layer.flops(rows.shape) for layer in subgraph.layers))
-        return [y.reshape(*x.shape[:-1], -1) if y.ndim != x.ndim else y for y in decoded]
+        whole = [put_together(pieces, parts, layer) for layer, parts in enumerate(zip(*results, strict=True))]
+        return [y.reshape(*x.shape[:-1], -1) if y.ndim != x.ndim else y for y in whole]
 
-    def _encode(self, subgraph: Subgraph, x: Floats) -> tuple[Integers, float]:
+    def _scaled(self, subgraph: Subgraph, x: Floats) -> tuple[Floats, float]:
+        """What to send, and its scale: one for all pieces, since no row of a piece is longer than those of the whole."""
         with self._account.timed("mask"):
             if not np.isfinite(x).all():
                 self.non_finite = self.non_finite or subgraph.name
                 x = np.zeros_like(x)
-            scale = largest_scale(self._package.ring, subgraph.layers, x, len(self._servers.dealers))
-            return encode(x, scale), scale
+            return x, largest_scale(self._package.ring, subgraph.layers, x, len(self._servers.dealers))
+
+    def _ask_piece(self, subgraph: Subgraph, x: Floats, scale: float, piece: Piece) -> list[Floats]:
+        with self._account.timed("mask"):
+            encoded = encode(x[piece.index], scale)
+        return self._decode(subgraph.name, self._ask(subgraph, encoded), scale)
 
     def _ask(self, subgraph: Subgraph, x: Integers) -> list[Integers]:
         with self._account.timed("mask"):
@@ -131,17 +149,17 @@ class Offloader:
         """End this call at its next slice, in every thread."""
         self._failure = self._failure or InterruptedError("the call was abandoned")
 
-    def raise_if_not_finite(self, latents: Floats) -> None:
+    def raise_if_not_finite(self, *results: Floats) -> None:
         """Tell that the model overflowed, once all requests were made.
 
         Args:
-            latents: what came out at the end.
+            results: what came out at the end.
 
         Raises:
             NonFiniteError: names the first slice whose input was not finite.
         """
         where = f"before slice {self.non_finite}" if self.non_finite else "in the last step"
-        if self.non_finite or not np.isfinite(latents).all():
+        if self.non_finite or not all(np.isfinite(result).all() for result in results):
             raise NonFiniteError(
                 f"the model produced inf or nan {where}; the picture is lost. Use other latents, a lower guidance scale or "
                 "another scheduler"

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from ppidm.client.account import Account
 from ppidm.client.arguments import Request, make_generator, make_request
+from ppidm.client.conditions import Conditioner
 from ppidm.client.denoiser import Denoiser
 from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.offload import Offloader
 from ppidm.client.package import ClientPackage, load_package
-from ppidm.client.pictures import ImageDecoder, TextEncoder, pil_from_floats
+from ppidm.client.pictures import ImageDecoder, pil_from_floats
 from ppidm.client.sampler import Sampler
 from ppidm.client.servers import Servers, connect
 from ppidm.engines.unet import PartitionedUNet
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ppidm.client.report import Report
+    from ppidm.protocol.manifest import ClientManifest
 
 Floats = NDArray[np.float32]
 SAMPLERS = "samplers.npz"
@@ -67,12 +69,12 @@ class PrivateStableDiffusionPipeline:
             pipe("red apple, 3d style").images[0].save("apple.png")
     """
 
-    def __init__(self, package: ClientPackage, servers: Servers, threads: int = 0) -> None:
+    def __init__(self, package: ClientPackage[ClientManifest], servers: Servers, threads: int = 0) -> None:
         self._package, self._servers, self._manifest = package, servers, package.manifest
         self.num_evaluations = 0
         self._pool = ThreadPoolExecutor(IN_FLIGHT, "ppidm-step")
-        self._text_encoder = TextEncoder(package.directory, self._manifest.max_tokens, threads)
-        self._decoder = ImageDecoder(package.directory, self._manifest.image, threads)
+        self._conditioner = Conditioner(package.directory, self._manifest, threads)
+        self._decoder = ImageDecoder(package.directory, self._manifest, self._pool, threads)
         self._unet = PartitionedUNet(package.directory, self._manifest.programs, self._pool, threads)
 
     @classmethod
@@ -166,20 +168,24 @@ class PrivateStableDiffusionPipeline:
             size=(height, width),
             guidance_scale=guidance_scale,
             latents=latents,
+            embeds_guidance=self._manifest.conditioning.guidance_features is not None,
         )
         name = scheduler or self._manifest.scheduler
         sampler = Sampler.load(self._package.directory / SAMPLERS, name, num_inference_steps)
         rng = make_generator(generator)
         self.num_evaluations = len(sampler.timesteps)
         account = Account(self._servers)
-        latents = self._denoise(account, request, sampler, rng, callback_on_step_end)
-        images = latents if output_type == "latent" else self._decode(account, latents)
+        offload = Offloader(self._package, self._servers, account)
+        latents = self._denoise(offload, account, request, sampler, rng, callback_on_step_end)
+        images = latents if output_type == "latent" else self._decode(offload, account, latents)
+        offload.raise_if_not_finite(latents, images)
         report = account.report(self._package, request, name, num_inference_steps)
         output = PrivateStableDiffusionOutput(pil_from_floats(images) if output_type == "pil" else images, None, report)
         return output if return_dict else (output.images, None)
 
     def _denoise(
         self,
+        offload: Offloader,
         account: Account,
         request: Request,
         sampler: Sampler,
@@ -187,25 +193,26 @@ class PrivateStableDiffusionPipeline:
         callback: StepCallback | None,
     ) -> Floats:
         with account.timed("text_encoder"):
-            hidden, flops = self._text_encoder(request.texts)
+            conditions, flops = self._conditioner(request)
             account.add_client(flops)
         with account.timed("unet"), np.errstate(over="ignore", invalid="ignore"):  # told at the end, and only then
-            offload = Offloader(self._package, self._servers, account)
             denoiser = Denoiser(self._unet, offload, account, request)
-            denoiser.prepare(hidden, sampler.timesteps)
+            denoiser.prepare(conditions, sampler.timesteps)
             state = sampler.start(request.initial_latents(self._manifest.image, rng))
             for step, timestep in enumerate(sampler.timesteps):
                 state.step(denoiser(state.model_input(), step), lambda: request.draw(self._manifest.image, rng))
                 if callback is not None:
                     tensors = callback(self, step, timestep, {"latents": state.latents})
                     state.latents = tensors.get("latents", state.latents)
-            offload.raise_if_not_finite(state.latents)
         return state.latents
 
-    def _decode(self, account: Account, latents: Floats) -> Floats:
-        with account.timed("vae_decoder"):
-            images, flops = self._decoder(latents)
-            account.add_client(flops)
+    def _decode(self, offload: Offloader, account: Account, latents: Floats) -> Floats:
+        if not self._decoder.is_offloaded:
+            offload.raise_if_not_finite(latents)  # there are no more requests
+        account.begin_decoder()
+        with account.timed("vae_decoder"), np.errstate(over="ignore", invalid="ignore"):
+            images, result = self._decoder(latents, offload)
+            account.add_decoder(result)
         return images
 
     def close(self) -> None:

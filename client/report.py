@@ -65,3 +65,15 @@ class Report(_Part):
     rounds: int
     evaluations: int
     seconds: SecondsReport
+
+
+class GraphReport(_Part):
+    """What one call of a graph that is no pipeline cost."""
+
+    model: str
+    package: str
+    verified: bool
+    offload_fraction: float
+    traffic: TrafficReports
+    rounds: int
+    seconds: dict[str, float]

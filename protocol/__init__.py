@@ -12,9 +12,10 @@ Modules, in import order:
 - `prg`, `masks`: seeds, their expansion, masks that hide one tensor each.
 - `messages`: requests and answers as named tensors.
 - `shares`: adding the answers up.
+- `pieces`: how large activations are cut.
 - `check`: the 64-bit check of an answer.
 - `run`: the protocol on one page.
 - `cost`: what it costs, declared.
-- `manifest`, `arrays`, `openings`, `check_file`, `sampler_table`: the files of a package.
+- `records`, `manifest`, `arrays`, `openings`, `check_file`, `sampler_table`: the files of a package.
 - `address`, `certificates`, `tokens`, `tls`, `handshake`: who talks to whom.
 """

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from ppidm.engines.base import Runner
     from ppidm.protocol.linear import Shape
-    from ppidm.protocol.manifest import ServerManifest, Subgraph
+    from ppidm.protocol.manifest import ServerManifest
     from ppidm.protocol.messages import SeedRequest, Tensor
+    from ppidm.protocol.records import Subgraph
 
 VERSION = "1"  # of every model
 MAX_ANSWER_BYTES = 1 << 29  # of all tensors of an answer

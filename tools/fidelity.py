@@ -25,7 +25,8 @@ from rich.table import Table
 
 from ppidm.client import PrivateStableDiffusionPipeline
 from ppidm.console import stage_progress
-from ppidm.export.package import ExportSettings, export_package
+from ppidm.export.package import export_package
+from ppidm.export.settings import ExportSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,9 +20,9 @@ from ppidm.client.transport import Traffic
 from ppidm.protocol.check import CheckVectors, draw_check
 from ppidm.protocol.fixed_point import encode, largest_scale
 from ppidm.protocol.linear import Layer
-from ppidm.protocol.manifest import SelfTest, Subgraph
 from ppidm.protocol.messages import MASKED, Tensor
 from ppidm.protocol.openings import Opening
+from ppidm.protocol.records import SelfTest, Subgraph
 from ppidm.protocol.ring import Ring
 from ppidm.protocol.run import serve
 
