@@ -50,7 +50,7 @@ def test_from_packages_to_a_traced_pipeline(places, tmp_path):
     stages.fetch(places.data, quiet)
     assert stages.vae(places, None, 2, None, quiet).updates == 2
     assert stages.unet(places, None, 2, None, 0.5, quiet).updates == 2
-    stages.export(places, None, tmp_path / "model", quiet)
+    stages.export(places, None, tmp_path / "model", "Made for a test.", quiet)
     assert is_traced(tmp_path / "model")
     pipe = StableDiffusionPipeline.from_pretrained(str(tmp_path / "model"), torch_dtype=torch.float32)
     assert len(pipe.tokenizer) > 512
@@ -60,7 +60,8 @@ def test_from_packages_to_a_traced_pipeline(places, tmp_path):
     assert pipe.vae.config.scaling_factor == trained.vae.config.scaling_factor != 0.18215
     card = (tmp_path / "model" / "README.md").read_text()
     assert "autoencoder 2 updates of 32" in card
-    assert "begun with random weights" in card
+    assert not [path for path in (tmp_path / "model").glob("*/*.json") if str(tmp_path) in path.read_text()]
+    assert "begun with random weights. Made for a test." in card
     assert "| `@lobehub/fluent-emoji-3d` | 1.1.0 | MIT |" in card
     assert Image.open(tmp_path / "model" / "samples.png").width > 64
 
@@ -70,7 +71,7 @@ def test_with_earlier_weights_only_the_decoder_learns(places, tmp_path, monkeypa
     monkeypatch.setattr(publish, "trace", lambda *_, **__: None)
     stages.vae(places, None, 1, None, quiet)
     stages.unet(places, None, 1, None, 0.5, quiet)
-    stages.export(places, None, tmp_path / "first", quiet)
+    stages.export(places, None, tmp_path / "first", "", quiet)
     later = Places(places.data, tmp_path / "later")
     stages.vae(later, tmp_path / "first", 2, None, quiet)
     before = models.load_pipeline(tmp_path / "first").vae.state_dict()
@@ -98,7 +99,7 @@ def test_a_failed_export_leaves_the_folder_alone(places, tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine").write_text("kept")
     with pytest.raises(InputError, match=r"the model has \d+ MB; the project ships at most"):
-        stages.export(places, None, tmp_path / "model", quiet)
+        stages.export(places, None, tmp_path / "model", "", quiet)
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["mine"]
 
 

@@ -83,10 +83,11 @@ def export(
     data: Data = DATA,
     state: State = STATE,
     init: Init = None,
+    history: Annotated[str, typer.Option(help="A sentence for the card: how the weights of --init were made.")] = "",
 ) -> None:
     """Write the pipeline in float16 with its card and samples, and trace it."""
     with stage_progress() as progress:
-        stages.export(Places(data, state), init, folder, progress)
+        stages.export(Places(data, state), init, folder, history, progress)
 
 
 if __name__ == "__main__":

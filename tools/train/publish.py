@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Card:
     held_out: int
     held_out_error: float
     init_held_out_error: float | None
+    history: str = ""
 
     def text(self, parameters: str) -> str:
         """The card as Markdown."""
@@ -45,7 +47,6 @@ class Card:
             compared="" if before is None else f" (the weights it began with: {before:.3f})",
             packages="\n".join(f"| `{p.name}` | {p.version} | {p.licence} | {p.holds} |" for p in PACKAGES),
             parameters=parameters,
-            first_row=", ".join(COMMON),
         )
 
 
@@ -62,6 +63,7 @@ def publish(pipeline: Pipeline, card: Card, folder: Path, progress: Callable[[st
         samples = draw_sheet(pipeline, drawings, progress)
         progress("writing float16 weights", 0, 1)
         pipeline.diffusers().to(dtype=torch.float16).save_pretrained(str(made))
+        _forget_origin(made)
         (made / "README.md").write_text(card.text(_parameters(pipeline)))
         samples.save(made / "samples.png", optimize=True)
         trace(made, progress=lambda part: progress(part, 0, 1))
@@ -69,6 +71,14 @@ def publish(pipeline: Pipeline, card: Card, folder: Path, progress: Callable[[st
         if folder.exists():
             shutil.rmtree(folder)
         made.rename(folder)
+
+
+def _forget_origin(folder: Path) -> None:
+    """Diffusers notes where a part was read from: a path of this machine."""
+    for path in folder.glob("*/config.json"):
+        content = json.loads(path.read_text())
+        content.pop("_name_or_path", None)
+        path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _parameters(pipeline: Pipeline) -> str:

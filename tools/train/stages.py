@@ -117,8 +117,8 @@ def sample(state: Path, init: Path | None, output: Path, progress: Progress) -> 
     draw_sheet(pipeline, drawings, progress).save(output)
 
 
-def export(places: Places, init: Path | None, folder: Path, progress: Progress) -> None:
-    """Float16, card, samples, traced."""
+def export(places: Places, init: Path | None, folder: Path, history: str, progress: Progress) -> None:
+    """Float16, card, samples, traced. `history` tells in the card how the weights of `init` came to be."""
     pipeline = trained_pipeline(places.state, init)
     _, held = split(load_pictures(places.data))
     pixels = [Example((picture,)).pixels() for picture in held[:_VAE_HELD_OUT]]
@@ -130,6 +130,7 @@ def export(places: Places, init: Path | None, folder: Path, progress: Progress) 
         held_out=len(held),
         held_out_error=_held_out_error(pipeline, held, places, progress),
         init_held_out_error=_held_out_error(load_pipeline(init), held, places, progress) if init else None,
+        history=history,
     )
     publish(pipeline, card, folder, progress)
 
