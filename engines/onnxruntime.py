@@ -50,13 +50,17 @@ _ORT_ERRORS = (
 )
 
 
-def open_session(model: Path | bytes, threads: int = 0, policy: Policy | None = SEGMENT) -> ort.InferenceSession:
+def open_session(
+    model: Path | bytes, threads: int = 0, policy: Policy | None = SEGMENT, *, in_place: bool = False
+) -> ort.InferenceSession:
     """Load an ONNX graph on the CPU execution provider.
 
     Args:
         model: a file, or its content.
         threads: intra-op threads; 0 means one per core.
-        policy: what the graph may hold; None trusts it, and leaves its weights in other files, mapped into memory.
+        policy: what the graph may hold; None trusts it, and lets its weights lie in other files.
+        in_place: leave weights in their files, mapped into memory, and optimise nothing (measured, one run of SD 1.5's U-Net
+            in float16: 0.1 GB beside the mapped file; 6.1 GB otherwise, for float32 copies of all weights).
 
     Raises:
         PackageError: `policy` refuses the graph, or ONNX Runtime cannot load it.
@@ -69,7 +73,10 @@ def open_session(model: Path | bytes, threads: int = 0, policy: Policy | None = 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # else the nodes that count FLOPs run last: memory
+    if in_place:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    else:
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # else the nodes that count FLOPs run last: memory
     options.log_severity_level = _FATAL_ONLY
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -78,10 +85,7 @@ def open_session(model: Path | bytes, threads: int = 0, policy: Policy | None = 
     )  # not ONNX Runtime's own, whatever the name is
     source = model if isinstance(model, bytes) else str(model)
     try:
-        unfolded = [] if policy else ["ConstantFolding"]  # it would make float32 copies of all weights
-        return ort.InferenceSession(
-            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=unfolded or None
-        )
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except _ORT_ERRORS as error:
         name = "ONNX graph" if isinstance(model, bytes) else model
         raise PackageError(

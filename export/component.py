@@ -13,6 +13,7 @@ import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
 
+from ppidm.engines.onnxruntime import open_session
 from ppidm.export import torch_export, torch_modules
 from ppidm.export.external import move_weights_out, source_of, stored_tensors, weight_files
 from ppidm.export.tidy import tidy
@@ -89,7 +90,7 @@ def compare(component: Component, path: Path, folder: Path) -> float:
     Raises:
         UnsupportedError: it exceeds `TOLERANCE`.
     """
-    session = _session(path)
+    session = open_session(path, policy=None, in_place=True)
     stored = stored_tensors(weight_files(folder))
     error = max(_error(component, session, sizes, stored) for sizes in _COMPARED)
     if not error <= TOLERANCE:
@@ -98,14 +99,6 @@ def compare(component: Component, path: Path, folder: Path) -> float:
             " the limit. Its model.onnx was not written."
         )
     return error
-
-
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    """Weights stay in their file, mapped into memory: constants are not folded, so that no float32 copies are made."""
-    options = onnxruntime.SessionOptions()
-    options.enable_cpu_mem_arena = False
-    cpu, unfolded = ["CPUExecutionProvider"], ["ConstantFolding"]
-    return onnxruntime.InferenceSession(path, options, providers=cpu, disabled_optimizers=unfolded)
 
 
 def _error(

@@ -87,7 +87,7 @@ def run_graph(path: Path, feeds: Mapping[str, NDArray[Any]]) -> list[Floats]:
         InputError: ONNX Runtime cannot load it, or the feeds do not fit.
     """
     try:
-        outputs: list[Floats] = open_session(path, policy=None).run(None, dict(feeds))
+        outputs: list[Floats] = open_session(path, policy=None, in_place=True).run(None, dict(feeds))
     except PackageError as error:
         raise InputError(f"{path}: {error.__cause__}; trace the pipeline again with --retrace") from error
     return outputs
