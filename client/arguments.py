@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ppidm.protocol.manifest import ImageConfig
+    from ppidm.protocol.records import ImageConfig
 
     Floats = NDArray[np.float32]
 
@@ -33,6 +33,8 @@ class Request:
         height, width: in pixels.
         guidance_scale: at most 1 turns guidance off.
         latents: the initial noise, float32, (prompts * pictures, C, h, w), before the sampler's scaling; None draws it.
+        has_negative: whether negative prompts were given; what stands in for them is the model's choice.
+        embeds_guidance: whether the model reads the guidance scale itself, instead of two evaluations per step.
     """
 
     prompts: tuple[str, ...]
@@ -42,11 +44,13 @@ class Request:
     width: int
     guidance_scale: float
     latents: Floats | None
+    has_negative: bool = True
+    embeds_guidance: bool = False
 
     @property
     def guided(self) -> bool:
         """Whether classifier-free guidance is on."""
-        return self.guidance_scale > 1
+        return self.guidance_scale > 1 and not self.embeds_guidance
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -76,6 +80,7 @@ def make_request(
     size: tuple[int | None, int | None] = (None, None),
     guidance_scale: float = 7.5,
     latents: Floats | None = None,
+    embeds_guidance: bool = False,
 ) -> Request:
     """Check the arguments of a call.
 
@@ -87,6 +92,7 @@ def make_request(
         size: height and width in pixels; None is the model's own.
         guidance_scale: any finite number.
         latents: see `Request`.
+        embeds_guidance: see `Request`.
 
     Raises:
         InputError: names the argument, what was got and what was expected.
@@ -103,7 +109,9 @@ def make_request(
         )
     height, width = (_size(name, given, image) for name, given in zip(("height", "width"), size, strict=True))
     negative *= len(prompts) // len(negative)
-    request = Request(prompts, negative, int(pictures), height, width, guidance_scale, latents)
+    given = negative_prompt is not None
+    numbers = int(pictures), height, width, guidance_scale
+    request = Request(prompts, negative, *numbers, latents, has_negative=given, embeds_guidance=embeds_guidance)
     if latents is not None:
         _check_latents(latents, request.latents_shape(image))
     return request

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL.PngImagePlugin import PngInfo
 
+from ppidm.client.exchange import Mode
+from ppidm.client.files import check_timeout, check_writable, load_array, write_whole
 from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.pipeline import PrivateStableDiffusionOutput, PrivateStableDiffusionPipeline
+from ppidm.protocol.audit import DEFAULT_SHARE, require_share
 from ppidm.protocol.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
     from PIL import Image
-
-LONGEST_TIMEOUT = 86400  # seconds, a day: beyond some 290 years gRPC would take it for the past
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,8 @@ class GenerateSettings:
     report: Path | None = None
     check: Path | None = None
     verify: bool = True
+    audit: float = DEFAULT_SHARE
+    mode: Mode = Mode.DIRECT
     signer: Path | None = None
     timeout: float = 60.0
     links: LinkSettings = LOOPBACK
@@ -77,7 +77,7 @@ def generate(
         OSError: a file cannot be written.
     """
     _check_settings(settings)
-    latents = None if settings.latents is None else _load_latents(settings.latents)
+    latents = None if settings.latents is None else load_array("--latents", settings.latents)
 
     def on_step(pipe: Any, step: int, _timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
         progress(step + 1, pipe.num_evaluations)
@@ -89,6 +89,8 @@ def generate(
         dealers=settings.dealers,
         check=settings.check,
         verify=settings.verify,
+        audit=settings.audit,
+        mode=settings.mode,
         signer=settings.signer,
         timeout=settings.timeout,
         links=settings.links,
@@ -109,9 +111,9 @@ def generate(
     assert isinstance(result, PrivateStableDiffusionOutput)  # return_dict is on
     paths = _paths(settings.output, len(result.images))
     for path, image in zip(paths, result.images, strict=True):
-        _write(path, _png(image, settings))
+        write_whole(path, _png(image, settings))
     if settings.report is not None:
-        _write(settings.report, (result.report.model_dump_json(indent=1) + "\n").encode())
+        write_whole(settings.report, (result.report.model_dump_json(indent=1) + "\n").encode())
     return paths
 
 
@@ -121,36 +123,16 @@ def _check_settings(settings: GenerateSettings) -> None:
         raise InputError("--seed and --latents are both given; expected one of them: either draws the initial noise")
     if settings.seed is not None and settings.seed < 0:
         raise InputError(f"--seed is {settings.seed}; expected 0 or more")
-    if not 0 < settings.timeout <= LONGEST_TIMEOUT:
-        raise InputError(
-            f"--timeout is {settings.timeout:g}; expected more than 0 and at most {LONGEST_TIMEOUT} seconds"
-        )
+    require_share(settings.audit)
+    check_timeout(settings.timeout)
     if settings.output.suffix.lower() != ".png":
         raise InputError(f"--output is {settings.output}; expected a name that ends in .png")
     paths = _paths(settings.output, settings.num_images_per_prompt)
-    _check_writable("--output", *paths)
+    check_writable("--output", *paths)
     if settings.report is not None:
-        _check_writable("--report", settings.report)
+        check_writable("--report", settings.report)
         if settings.report.resolve() in [path.resolve() for path in paths]:
             raise InputError(f"--report and --output are both {settings.report}; expected two files")
-
-
-def _check_writable(option: str, *paths: Path) -> None:
-    for path in paths:
-        folder = path.absolute().parent
-        if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            problem = "a folder" if path.is_dir() else f"in {folder}, which is no folder that you may write to"
-            raise InputError(f"{option} is {path}, {problem}; expected a file in an existing folder")
-
-
-def _load_latents(path: Path) -> NDArray[np.float32]:
-    try:
-        with path.open("rb") as file:
-            latents: NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        problem = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"--latents is {path}: {problem}; expected one array of float32 in a .npy file") from error
-    return latents
 
 
 def _paths(output: Path, count: int) -> list[Path]:
@@ -172,13 +154,3 @@ def _png_text(settings: GenerateSettings) -> PngInfo:
     text.add_itxt("Description", settings.prompt)
     text.add_itxt("Comment", json.dumps({name: getattr(settings, name) for name in again}))
     return text
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All of it or nothing; a file that is there is replaced in one move."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

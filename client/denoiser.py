@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ppidm.engines.unet import select_rows
+from ppidm.engines.unet import GUIDANCE, PROMPT, select_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,18 +36,19 @@ class Denoiser:
         self._halves: list[Hoisted] = []
         self._timesteps: Hoisted = {}
 
-    def prepare(self, encoder_hidden_states: Floats, timesteps: NDArray[np.float64]) -> None:
+    def prepare(self, conditions: Hoisted, timesteps: NDArray[np.float64]) -> None:
         """Compute once what depends on the prompts only, and on the timesteps only.
 
         Args:
-            encoder_hidden_states: of `request.texts`, (texts, tokens, features).
+            conditions: of `request.texts`, by name, a row per text; `GUIDANCE` has one row for all.
             timesteps: of every evaluation.
         """
-        prompts = self._unet.hoist_prompts(encoder_hidden_states, self._offload)
-        steps = self._unet.hoist_timesteps(timesteps, self._offload)
+        prompts = self._unet.hoist_prompts(conditions, self._offload)
+        guidance = {name: np.repeat(conditions[name], len(timesteps), axis=0) for name in {GUIDANCE} & set(conditions)}
+        steps = self._unet.hoist_timesteps(timesteps, self._offload, guidance)
         self._account.add_side_by_side([prompts])
         self._account.add_side_by_side([steps])
-        rows = np.repeat(np.arange(len(encoder_hidden_states)), self._request.pictures)
+        rows = np.repeat(np.arange(len(conditions[PROMPT])), self._request.pictures)
         halves = np.split(rows, 2) if self._request.guided else [rows]
         self._halves = [select_rows(prompts.outputs, half.tolist()) for half in halves]
         self._timesteps = steps.outputs

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Digits
 
 

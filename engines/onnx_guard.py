@@ -56,6 +56,7 @@ _REST_PUBLIC = {
     "Trilu",
     "Unsqueeze",
 }  # all operands but the first decide a shape, or an index
+_FIRST_OUTPUT_ONLY = {"MaxPool"}  # its second one is an index that depends on values
 _ALL_PUBLIC = {"ConstantOfShape", "Range"}
 
 
@@ -150,6 +151,8 @@ class _Guard:
         for attribute in attributes:
             for tensor in self.messages(attribute, "t", schema.TENSOR):
                 _check_tensor(tensor)
+        if kind in _FIRST_OUTPUT_ONLY and len(node.texts("output")) > 1:
+            raise WireError(f"{kind} with the indices of its maxima")
         public = self.public.issuperset(operands)
         if not public and not self.policy.secret_integers:
             self.require_no_integers(kind, attributes)

@@ -1,7 +1,8 @@
 """Which operators each kind of file of a package may hold.
 
 All are deterministic, without side effects, and none gives a shape that depends on values (NonZero, Unique, Compress),
-an integer that depends on floats other than by Cast (ArgMax, TopK, MaxPool's indices), or runs a graph (If, Loop, Scan).
+an integer that depends on floats other than by Cast (ArgMax, TopK; the guard refuses MaxPool's
+indices), or runs a graph (If, Loop, Scan).
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ _PRODUCTS = [
     "GlobalMaxPool",
     "LpPool",
     "MatMul",
+    "MaxPool",
     "RotaryEmbedding",
 ]
 
@@ -129,5 +131,5 @@ SLICE = Policy(
 )
 SEGMENT = Policy("a segment", frozenset(_SHAPES + _ELEMENTWISE + _OVER_AXES + _PRODUCTS))
 TEXT = Policy(
-    "a text encoder", SEGMENT.operators | {"ArgMax"}, secret_integers=True
+    "a text encoder", SEGMENT.operators | {"ArgMax", "GatherND"}, secret_integers=True
 )  # tokens; it runs before the first request, at one length

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ppidm.engines.onnxruntime import open_graph
 from ppidm.protocol.errors import PackageError
-from ppidm.protocol.manifest import Offload, Program, Segment
+from ppidm.protocol.records import Offload, Program, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ppidm.engines.base import Engine, Runner
     from ppidm.protocol.linear import Shape
-    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Digits, Ring
 
 _PUBLIC_SEED = Seed(bytes(SEED_BYTES))  # not a secret: nothing is ever hidden with it

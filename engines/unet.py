@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ppidm.engines.program import OffloadCallable
-    from ppidm.protocol.manifest import Programs
+    from ppidm.protocol.records import Programs
 
     Floats = NDArray[np.float32]
     Hoisted = Mapping[str, Floats]
 
 SAMPLE, TIMESTEP, PROMPT = "sample", "timestep", "encoder_hidden_states"
+POOLED, SIZES = "text_embeds", "time_ids"  # SDXL: with the prompt
+GUIDANCE = "timestep_cond"  # LCM: with the timestep
 
 
 def select_rows(hoisted: Hoisted, rows: Sequence[int]) -> dict[str, Floats]:
@@ -48,13 +50,27 @@ class PartitionedUNet:
         self._sample = ProgramRunner(directory, programs.sample, threads)
         self._pool = pool
 
-    def hoist_prompts(self, encoder_hidden_states: Floats, offload: OffloadCallable) -> ProgramResult:
-        """What depends on the prompts only; `encoder_hidden_states` is (prompts, tokens, features)."""
-        return self._prompt.run({PROMPT: encoder_hidden_states}, offload, self._pool)
+    def hoist_prompts(self, conditions: Hoisted, offload: OffloadCallable) -> ProgramResult:
+        """What depends on the prompts only.
 
-    def hoist_timesteps(self, timesteps: NDArray[np.float64], offload: OffloadCallable) -> ProgramResult:
-        """What depends on the timesteps only; `timesteps` is (steps,)."""
-        return self._timestep.run({TIMESTEP: timesteps.astype("float32")}, offload, self._pool)
+        Args:
+            conditions: by name, a row per prompt: `PROMPT` is (prompts, tokens, features); SDXL has more.
+            offload: asks the servers for a slice.
+        """
+        return self._prompt.run(conditions, offload, self._pool)
+
+    def hoist_timesteps(
+        self, timesteps: NDArray[np.float64], offload: OffloadCallable, conditions: Hoisted | None = None
+    ) -> ProgramResult:
+        """What depends on the timesteps only.
+
+        Args:
+            timesteps: (steps,).
+            offload: asks the servers for a slice.
+            conditions: `GUIDANCE`, a row per timestep, where the U-Net reads it.
+        """
+        feeds = {**(conditions or {}), TIMESTEP: timesteps.astype("float32")}
+        return self._timestep.run(feeds, offload, self._pool)
 
     def evaluate(self, sample: Floats, prompt: Hoisted, timestep: Hoisted, offload: OffloadCallable) -> ProgramResult:
         """One evaluation of a batch; its only output is the prediction, of the shape of `sample`.

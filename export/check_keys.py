@@ -19,7 +19,13 @@ from ppidm.engines.onnx_policy import SLICE
 from ppidm.protocol.check import draw_check, require_norm
 from ppidm.protocol.check_file import VECTORS, write_checks
 from ppidm.protocol.errors import InputError, PackageError
-from ppidm.protocol.manifest import CheckManifest, ServerManifest, digests_of, load_manifest, write_manifest
+from ppidm.protocol.manifest import (
+    CheckManifest,
+    ServerManifest,
+    digests_of,
+    load_manifest,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     from ppidm.protocol.linear import Layer

@@ -16,12 +16,16 @@ from ppidm.engines.onnx_policy import SEGMENT, TEXT
 from ppidm.export.flops import count_flops
 from ppidm.export.graph import load_graph
 from ppidm.protocol.errors import InputError, PackageError, UnsupportedError
-from ppidm.protocol.manifest import ImageConfig
+from ppidm.protocol.records import Conditioning, ImageConfig
 from ppidm.protocol.sampler_table import FILE as SAMPLERS
 from ppidm.protocol.sampler_table import load_table
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+PIPELINES = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline", "StableDiffusionXLPipeline")
+DECODER = "latent_sample"  # the decoder's input
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,9 @@ class ModelConfig:
     image: ImageConfig
     max_tokens: int
     vocabulary: int
-    pad_token: str
+    encoders: tuple[str, ...]
     scheduler: str
+    conditioning: Conditioning
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
@@ -49,23 +54,27 @@ def config_from_model(model: Path) -> ModelConfig:
         UnsupportedError: the pipeline is not StableDiffusionPipeline's.
     """
     index = _json(model / "model_index.json")
-    if index.get("_class_name") != "StableDiffusionPipeline":
-        raise UnsupportedError(f"{model}: a {index.get('_class_name')}; expected a StableDiffusionPipeline")
+    if index.get("_class_name") not in PIPELINES:
+        raise UnsupportedError(f"{model}: a {index.get('_class_name')}; expected a {', '.join(PIPELINES)}")
     unet, vae = _json(model / "unet" / "config.json"), _json(model / "vae" / "config.json")
-    tokenizer = _json(model / "tokenizer" / "tokenizer_config.json")
+    xl = index["_class_name"] == PIPELINES[-1]
     try:
-        pad = tokenizer["pad_token"]
         return ModelConfig(
             image=_image(unet, vae),
-            max_tokens=tokenizer["model_max_length"],
+            max_tokens=_json(model / "tokenizer" / "tokenizer_config.json")["model_max_length"],
             vocabulary=_json(model / "text_encoder" / "config.json")["vocab_size"],
-            pad_token=pad["content"] if isinstance(pad, dict) else pad,
+            encoders=("text_encoder", "text_encoder_2") if xl else ("text_encoder",),
             scheduler=_json(model / "scheduler" / "scheduler_config.json")["_class_name"],
+            conditioning=Conditioning(
+                guidance_features=unet.get("time_cond_proj_dim"),
+                sizes=unet.get("addition_embed_type") == "text_time",
+                empty_is_zero=xl and bool(index.get("force_zeros_for_empty_prompt", True)),
+            ),
         )
     except (KeyError, TypeError, ValidationError) as error:
         problem = f"no {error}" if isinstance(error, KeyError) else f"what does not fit ({error})"
         raise InputError(
-            f"{model}: the configuration has {problem}; expected that of diffusers' StableDiffusionPipeline"
+            f"{model}: the configuration has {problem}; expected that of diffusers' {index['_class_name']}"
         ) from error
 
 
@@ -95,15 +104,23 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def copy_components(model: Path, client: Path, config: ModelConfig) -> None:
-    """Write the client's own graphs, tokenizer and samplers."""
-    for component, file, policy in (("text_encoder", "text_encoder.onnx", TEXT), ("vae", "vae_decoder.onnx", SEGMENT)):
-        graph = load_graph(model / component / "model.onnx")
-        count_flops(graph.graph)
-        save_graph(graph, client / file, policy)
-    _tokenizer(model, config).save(str(client / "tokenizer.json"))
+def copy_components(model: Path, client: Path, config: ModelConfig, *, with_decoder: bool = True) -> None:
+    """Write the client's own graphs, tokenizers and samplers."""
+    for encoder in config.encoders:
+        _copy_graph(model / encoder / "model.onnx", client / f"{encoder}.onnx", TEXT)
+        tokenizer = encoder.replace("text_encoder", "tokenizer")
+        vocabulary = _json(model / encoder / "config.json").get("vocab_size", 0)
+        _tokenizer(model / tokenizer, vocabulary, config.max_tokens).save(str(client / f"{tokenizer}.json"))
+    if with_decoder:
+        _copy_graph(model / "vae" / "model.onnx", client / "vae_decoder.onnx", SEGMENT)
     _check_samplers(model / SAMPLERS, config.scheduler)
     shutil.copyfile(model / SAMPLERS, client / SAMPLERS.name)
+
+
+def _copy_graph(source: Path, target: Path, policy: Policy) -> None:
+    graph = load_graph(source)
+    count_flops(graph.graph)
+    save_graph(graph, target, policy)
 
 
 def _check_samplers(path: Path, scheduler: str) -> None:
@@ -130,19 +147,27 @@ def save_graph(model: ir.Model, path: Path, policy: Policy = SEGMENT) -> None:
         ) from error
 
 
-def _tokenizer(model: Path, config: ModelConfig) -> Tokenizer:
+def _tokenizer(folder: Path, vocabulary: int, tokens: int) -> Tokenizer:
     """The tokenizer, with truncation and padding to the text encoder's length built in."""
-    path = model / "tokenizer" / "tokenizer.json"
+    path = folder / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises Exception itself
         raise InputError(f"{path}: not a tokenizer ({error}); trace the pipeline again with --retrace") from error
-    pad_id = tokenizer.token_to_id(config.pad_token)
-    if pad_id is None or tokenizer.get_vocab_size() > config.vocabulary:
+    pad = _pad_token(folder)
+    pad_id = tokenizer.token_to_id(pad)
+    if pad_id is None or tokenizer.get_vocab_size() > vocabulary:
         raise InputError(
-            f"{path}: {tokenizer.get_vocab_size()} tokens, padding {config.pad_token!r}; the text encoder has "
-            f"{config.vocabulary}. The tokenizer is of another model"
+            f"{path}: {tokenizer.get_vocab_size()} tokens, padding {pad!r}; the text encoder has "
+            f"{vocabulary}. The tokenizer is of another model"
         )
-    tokenizer.enable_truncation(config.max_tokens)
-    tokenizer.enable_padding(length=config.max_tokens, pad_id=pad_id, pad_token=config.pad_token)
+    tokenizer.enable_truncation(tokens)
+    tokenizer.enable_padding(length=tokens, pad_id=pad_id, pad_token=pad)
     return tokenizer
+
+
+def _pad_token(folder: Path) -> str:
+    pad = _json(folder / "tokenizer_config.json").get("pad_token")
+    if pad is None:
+        raise InputError(f"{folder.parent}: the configuration has no 'pad_token'; expected that of a CLIP tokenizer")
+    return str(pad["content"] if isinstance(pad, dict) else pad)

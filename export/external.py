@@ -10,7 +10,6 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 
@@ -21,6 +20,7 @@ EMBED_LIMIT = 2048
 
 _LENGTH_BYTES = 8
 _HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
+_OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}  # of attention in SD 1's VAE
 _DTYPES = {"F16": ir.DataType.FLOAT16, "BF16": ir.DataType.BFLOAT16, "F32": ir.DataType.FLOAT}
 
 
@@ -121,19 +121,19 @@ def move_weights_out(graph: ir.Graph, weights: Collection[str], stored: Mapping[
     """Point every weight of `graph` into the files that it was loaded from.
 
     Args:
-        graph: its initialisers are in memory; changed in place. A weight gets its stored name, and what used it reads
-            the weight itself or, if it is stored in 16 bits, its Cast `<stored name>.float32`.
+        graph: changed in place. A weight gets its stored name, and what used it reads the weight itself or, if it is
+            stored in 16 bits, its Cast `<stored name>.float32`.
         weights: the names of the initialisers, float32, that must come from the files. All others must be small.
         stored: `stored_tensors(...)` of the same component.
 
     Raises:
-        UnsupportedError: a weight equals nothing that is stored, or another constant is large.
+        UnsupportedError: a weight is not stored, or another constant is large.
     """
     anchor = graph[0]
     moved: dict[str, ir.Value] = {}
     for name, value in list(graph.initializers.items()):
         if name in weights:
-            source = _source(value, stored)
+            source = source_of(name, tuple(value.shape or ()), stored)  # type: ignore[arg-type]  # weights have sizes
             del graph.initializers[name]
             if source.name not in moved:
                 moved[str(source.name)] = _float32(graph, anchor, source)
@@ -150,18 +150,26 @@ def _check_small(value: ir.Value) -> None:
         )
 
 
-def _source(value: ir.Value, stored: Mapping[str, ir.ExternalTensor]) -> ir.ExternalTensor:
-    """Find what `value` was loaded from: by content, since names change on loading; the likeliest name first."""
-    assert value.const_value is not None
-    content = value.const_value.numpy()
-    candidates = [tensor for tensor in stored.values() if tuple(tensor.shape) == content.shape]
-    candidates.sort(key=lambda tensor: not f".{tensor.name}".endswith(f".{value.name}"))
-    for tensor in candidates:
-        if np.array_equal(tensor.numpy().astype(np.float32), content):
-            return tensor
+def source_of(name: str, shape: tuple[int, ...], stored: Mapping[str, ir.ExternalTensor]) -> ir.ExternalTensor:
+    """The stored tensor that a weight of a module is loaded from: names differ where files are older than libraries.
+
+    Args:
+        name: of the weight in today's module.
+        shape: of the weight.
+        stored: `stored_tensors(...)` of the component.
+
+    Raises:
+        UnsupportedError: there is none of that shape.
+    """
+    old = name
+    for new, ancient in _OLD_NAMES.items():
+        old = old.replace(f".{new}.", f".{ancient}.")
+    for candidate in (name, f"text_model.{name}", name.removeprefix("text_model."), old):
+        if candidate in stored and tuple(stored[candidate].shape) == shape:
+            return stored[candidate]
     raise UnsupportedError(
-        f"weight {value.name} {value.shape} equals no {', '.join(_DTYPES)} tensor of the safetensors files:"
-        " it is missing there, or diffusers computes it on loading."
+        f"weight {name} {list(shape)} is no {', '.join(_DTYPES)} tensor of the safetensors files:"
+        " it is missing there, or the library computes it on loading."
     )
 
 

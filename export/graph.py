@@ -92,9 +92,12 @@ def constant_from_value(value: ir.Value) -> NDArray[Any]:
     """
     if value.const_value is not None:
         try:
-            return np.array(value.const_value.numpy())
+            values = np.array(value.const_value.numpy())
         except (OSError, ValueError) as error:
             raise InputError(f"weights {value.name}: {error}; {_RETRACE}") from error
+        if isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value.release()  # pages of a mapped file count as memory of ours
+        return values
     node = value.producer()
     assert node is not None, f"{value.name} is not constant"
     assert node.graph is not None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from ppidm.export.graph import activations_of, unique_name, value_names
 from ppidm.export.operators import Linear, linear_from_node
+from ppidm.export.settings import OffloadChoice
 from ppidm.protocol.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -22,13 +22,6 @@ _TO_LAST, _TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 _LONGEST_NAME = 180  # characters; leaves room for a number within the manifest's 200
 
 
-class OffloadChoice(StrEnum):
-    """What `--offload` takes."""
-
-    ALL = "all"
-    CONV = "conv"
-
-
 @dataclass(frozen=True, eq=False)
 class Group:
     """Linear operators that share one input: what becomes a slice."""
@@ -37,8 +30,12 @@ class Group:
     operators: tuple[Linear, ...]
 
 
-def cut_offloaded(graph: ir.Graph, choice: OffloadChoice) -> list[Group]:
+def cut_offloaded(graph: ir.Graph, choice: OffloadChoice | frozenset[str]) -> list[Group]:
     """Replace every linear operator that goes to the servers.
+
+    Args:
+        graph: changed in place.
+        choice: what goes; or the names of the slices that do, of those that `OffloadChoice.ALL` makes.
 
     Post-condition: each group is one node `ppidm::Offload` with the attribute `slice`, whose input and outputs are
     channels last; the Transposes that this needs are part of the graph around it. All other values keep their names.
@@ -48,7 +45,9 @@ def cut_offloaded(graph: ir.Graph, choice: OffloadChoice) -> list[Group]:
     """
     activations = activations_of(graph)
     found = [linear for node in graph if (linear := linear_from_node(node, activations))]
-    groups = _group(linear for linear in found if _chosen(linear, choice))
+    groups = _group(linear for linear in found if choice is not OffloadChoice.CONV or linear.is_image)
+    if not isinstance(choice, OffloadChoice):
+        groups = [group for group in groups if group.name in choice]
     if not groups:
         raise UnsupportedError(
             f"{graph.name}: no operator that --offload {choice} sends to servers; expected Conv, MatMul or Gemm in "
@@ -58,10 +57,6 @@ def cut_offloaded(graph: ir.Graph, choice: OffloadChoice) -> list[Group]:
     for group in groups:
         _cut(graph, group, taken)
     return groups
-
-
-def _chosen(linear: Linear, choice: OffloadChoice) -> bool:
-    return choice is OffloadChoice.ALL or linear.is_image
 
 
 def _group(operators: Iterable[Linear]) -> list[Group]:

@@ -2,249 +2,145 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from ppidm.engines.onnx_policy import SLICE
-from ppidm.engines.selftest import answers_digest, test_digits
-from ppidm.export.client_files import ModelConfig, config_from_model, copy_components, save_graph
-from ppidm.export.compare import (
-    FloatOffload,
-    Reference,
-    SliceOffload,
+import numpy as np
+
+from ppidm.engines.unet import GUIDANCE, POOLED, PROMPT, SAMPLE, SIZES, TIMESTEP
+from ppidm.export.client_files import DECODER, config_from_model, copy_components
+from ppidm.export.compare import require_close, require_equal
+from ppidm.export.lora import lora_from_text, merged_model
+from ppidm.export.packing import Packing, Part
+from ppidm.export.reference import (
+    COMPARED,
     composed_output,
+    dry_run,
+    program_outputs,
     reference_from_model,
-    require_close,
-    require_equal,
+    run_graph,
 )
-from ppidm.export.graph import load_graph
-from ppidm.export.offload import Group, OffloadChoice, cut_offloaded
-from ppidm.export.partition import Partition, partition_graph
-from ppidm.export.quantize import WEIGHT_BITS, QuantizedLayer, quantize_layer
-from ppidm.export.slices import slice_from_layers
+from ppidm.export.settings import VAE, ExportResult, ExportSettings, OffloadChoice, silent
+from ppidm.export.staging import require_free, staged
+from ppidm.export.stand_ins import FloatOffload, SliceOffload
 from ppidm.export.trace import is_traced, refresh_samplers, resolve_model, trace
-from ppidm.protocol.check import CheckVectors, draw_check, require_norm
-from ppidm.protocol.check_file import VECTORS, write_checks
-from ppidm.protocol.errors import InputError
-from ppidm.protocol.linear import apply
-from ppidm.protocol.manifest import (
-    CheckManifest,
-    ClientManifest,
-    Programs,
-    SelfTest,
-    ServerManifest,
-    Subgraph,
-    digests_of,
-    file_digest,
-    package_digest,
-    sign_manifest,
-    write_manifest,
-)
-from ppidm.protocol.openings import OPENINGS, Opening, write_openings
-from ppidm.protocol.ring import Ring
+from ppidm.protocol.manifest import ClientManifest
+from ppidm.protocol.records import Programs
 from ppidm.protocol.signatures import load_private_key
 
 if TYPE_CHECKING:
-    from ppidm.protocol.linear import Shape
+    from numpy.typing import NDArray
 
+    from ppidm.engines.program import OffloadCallable
+    from ppidm.export.client_files import ModelConfig
+    from ppidm.export.reference import Reference
+    from ppidm.export.settings import Progress
+
+    Floats = NDArray[np.float32]
+
+_WITH_PROMPT, _WITH_TIMESTEP = {PROMPT, POOLED, SIZES}, {TIMESTEP, GUIDANCE}
 PHASES = {
-    "prompt": frozenset({"encoder_hidden_states"}),
-    "timestep": frozenset({"timestep"}),
-    "sample": frozenset({"sample", "timestep", "encoder_hidden_states"}),
+    "prompt": frozenset(_WITH_PROMPT),
+    "timestep": frozenset(_WITH_TIMESTEP),
+    "sample": frozenset({SAMPLE} | _WITH_PROMPT | _WITH_TIMESTEP),
 }
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+DECODER_PHASES = {"decoder": frozenset({DECODER})}
 
 
-def _silent(_stage: str, _done: int, _total: int) -> None:
-    """Report to nobody."""
-
-
-@dataclass(frozen=True)
-class ExportSettings:
-    """What `ppidm export` takes; see its `--help`."""
-
-    model: str
-    out: Path
-    servers: int = 2
-    offload: OffloadChoice = OffloadChoice.ALL
-    retrace: bool = False
-    force: bool = False
-    sign: Path | None = None
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """What was written and how well it compares.
-
-    Attributes:
-        slices: number of slices.
-        segments: number of client segments.
-        partition_error: largest error of the partition with float32 products, relative to the largest output.
-        snr_db: of the quantised U-Net against the traced one.
-    """
-
-    out: Path
-    slices: int
-    segments: int
-    partition_error: float
-    snr_db: float
-
-
-def export_package(settings: ExportSettings, progress: Progress = _silent) -> ExportResult:
+def export_package(settings: ExportSettings, progress: Progress = silent) -> ExportResult:
     """Export a pipeline.
 
     Raises:
         InputError: the model or the key cannot be read, or OUT exists and `force` is off.
         UnsupportedError: the model cannot be carried, or a comparison fails.
     """
-    _require_free(settings)
+    require_free(settings.out, force=settings.force)
     if settings.sign is not None:
         load_private_key(settings.sign)  # fail now, not after minutes
+    loras = [lora_from_text(text) for text in settings.loras]
     model = resolve_model(settings.model)
     if settings.retrace or not is_traced(model):
         trace(model, progress=lambda part: progress(part, 0, 1))
     refresh_samplers(model)
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(mkdtemp(prefix=f".{settings.out.name}-", dir=settings.out.parent))
-    try:
-        result = _Export(model, staging, settings, progress).run()
-        _move_into_place(staging, settings.out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return result
+    with staged(settings.out) as staging, TemporaryDirectory(dir=staging.parent, prefix=f"{staging.name}-") as merged:
+        if loras:
+            progress("merging LoRA", 0, 1)
+            model = merged_model(model, loras, Path(merged) / model.resolve().name)
+        return _Export(model, staging, settings, progress).run()
 
 
-def _require_free(settings: ExportSettings) -> None:
-    if settings.servers < 2:  # noqa: PLR2004
-        raise InputError(f"--servers is {settings.servers}; expected at least 2: an evaluator and a dealer")
-    if not settings.out.exists():
-        return
-    if not settings.force:
-        raise InputError(f"{settings.out} exists; give another OUT, or --force to replace it")
-    if not settings.out.is_dir() or (
-        any(settings.out.iterdir()) and not (settings.out / "client" / "manifest.json").exists()
-    ):
-        raise InputError(f"{settings.out} is no package of `ppidm export`; --force replaces packages only")
-
-
-def _move_into_place(staging: Path, out: Path) -> None:
-    staging.chmod(0o755)
-    if not out.exists():
-        staging.rename(out)
-        return
-    old = staging.with_name(f"{staging.name}-old")
-    out.rename(old)
-    try:
-        staging.rename(out)
-    except BaseException:
-        old.rename(out)
-        raise
-    shutil.rmtree(old)
-
-
-@dataclass
-class _Slices:
-    """What becomes of the groups: a manifest entry, openings and check vectors each."""
-
-    subgraphs: list[Subgraph] = field(default_factory=list)
-    openings: dict[str, list[Opening]] = field(default_factory=dict)
-    checks: dict[str, list[CheckVectors]] = field(default_factory=dict)
-
-
-class _Export:
+class _Export(Packing):
     def __init__(self, model: Path, staging: Path, settings: ExportSettings, progress: Progress) -> None:
-        self.model, self.settings, self.progress = model, settings, progress
-        self.ring = Ring(32)
-        self.client, self.check, self.server = staging / "client", staging / "check", staging / "server-0"
-        (self.client / "segments").mkdir(parents=True)
-        (self.server / "slices").mkdir(parents=True)
-        self.check.mkdir(mode=0o700)
+        super().__init__(staging, settings, progress)
+        self.model = model
 
     def run(self) -> ExportResult:
-        config = config_from_model(self.model)
-        reference = reference_from_model(self.model, config.sample_shape, config.max_tokens, config.vocabulary)
-        copy_components(self.model, self.client, config)
-        groups, partition = self.partition()
-        programs = Programs(**partition.programs)
-        error, shapes = self.compare_partition(programs, reference, groups)
-        slices = self.write_slices(groups, shapes)
-        self.progress("comparing the slices with the traced pipeline", 0, 1)
-        offload = SliceOffload(self.server, slices.subgraphs, slices.openings, self.ring)
-        snr = require_close(reference.expected, composed_output(self.client, programs, reference, offload))
-        self.write_manifests(config, programs, slices)
-        return ExportResult(self.settings.out, len(groups), len(partition.segments), error, snr)
-
-    def partition(self) -> tuple[list[Group], Partition]:
-        unet = load_graph(self.model / "unet" / "model.onnx")
-        groups = cut_offloaded(unet.graph, self.settings.offload)
-        partition = partition_graph(unet, PHASES)
-        for done, (file, segment) in enumerate(partition.segments.items()):
-            self.progress("writing client segments", done, len(partition.segments))
-            save_graph(segment, self.client / file)
-        return groups, partition
-
-    def compare_partition(
-        self, programs: Programs, reference: Reference, groups: list[Group]
-    ) -> tuple[float, dict[str, Shape]]:
+        config, with_decoder = config_from_model(self.model), VAE in self.settings.components
+        self.progress("running the traced pipeline", 0, 1)
+        comparison = _Comparison(self, config, with_decoder=with_decoder)
+        copy_components(self.model, self.client, config, with_decoder=not with_decoder)
+        parts = [self.unet(comparison.reference, config)]
+        if with_decoder:
+            parts.append(self.decoder(config))
+        programs = Programs.model_validate({name: program for part in parts for name, program in part.programs.items()})
         self.progress("comparing the partition with the traced pipeline", 0, 1)
-        offload = FloatOffload(groups)
-        error = require_equal(reference.expected, composed_output(self.client, programs, reference, offload))
-        return error, offload.shapes
-
-    def write_slices(self, groups: list[Group], shapes: dict[str, Shape]) -> _Slices:
-        slices = _Slices()
-        for done, group in enumerate(groups):
-            self.progress("writing slices", done, len(groups))
-            layers = [quantize_layer(linear.layer, linear.weights(), linear.bias()) for linear in group.operators]
-            slices.subgraphs.append(self.write_slice(group.name, layers, shapes[group.name]))
-            slices.openings[group.name] = [Opening(layer.scales, layer.bias) for layer in layers]
-            for layer in layers:
-                require_norm(layer.layer, layer.weights)
-            slices.checks[group.name] = [draw_check(layer.layer, layer.weights) for layer in layers]
-        return slices
-
-    def write_slice(self, name: str, layers: list[QuantizedLayer], shape: Shape) -> Subgraph:
-        file = f"slices/{name}.onnx"
-        save_graph(slice_from_layers(name, layers, self.ring), self.server / file, SLICE)
-        digits = test_digits(self.ring, shape)
-        answers = [apply(layer.layer, layer.weights, digits, self.ring).view("<i4") for layer in layers]
-        return Subgraph(
-            name=name,
-            file=file,
-            sha256=file_digest(self.server / file),
-            layers=tuple(layer.layer for layer in layers),
-            nominal_shape=shape,
-            self_test=SelfTest(shape=shape, digest=answers_digest(answers)),
+        floats = FloatOffload([group for part in parts for group in part.groups])
+        error = max(require_equal(*pair) for pair in comparison.pairs(programs, floats))
+        slices = self.write_slices(parts)
+        self.progress("comparing the slices with the traced pipeline", 0, 1)
+        quantised = SliceOffload(
+            self.server, slices.subgraphs, slices.openings, self.ring, self.settings.precision.dropped_bits
         )
-
-    def write_manifests(self, config: ModelConfig, programs: Programs, slices: _Slices) -> None:
-        write_openings(self.client / OPENINGS, slices.openings)
-        write_checks(self.check / VECTORS, slices.checks)
-        common = {
-            "model": self.model.resolve().name,
-            "package": package_digest(slices.subgraphs),
-            "ring_bits": self.ring.bits,
-            "weight_bits": WEIGHT_BITS,
-            "slices": tuple(slices.subgraphs),
-        }
-        client = ClientManifest(
-            **common,
-            files=digests_of(self.client),
-            servers=self.settings.servers,
+        snr = min(require_close(*pair, self.settings.precision) for pair in comparison.pairs(programs, quantised))
+        self.write_manifests(
+            self.model.resolve().name,
+            slices,
+            ClientManifest,
             programs=programs,
             image=config.image,
             max_tokens=config.max_tokens,
             scheduler=config.scheduler,
+            conditioning=config.conditioning,
         )
-        write_manifest(self.client, client)
-        write_manifest(self.check, CheckManifest(**common, files=digests_of(self.check)))
-        write_manifest(self.server, ServerManifest(**common, files=digests_of(self.server)))
-        if self.settings.sign is not None:
-            for directory in (self.client, self.check, self.server):
-                sign_manifest(directory, self.settings.sign)
-        for index in range(1, self.settings.servers):
-            shutil.copytree(self.server, self.server.with_name(f"server-{index}"))
+        segments = sum(part.segments for part in parts)
+        return ExportResult(self.settings.out, len(slices.subgraphs), segments, error, snr, parts[0].share)
+
+    def unet(self, reference: Reference, config: ModelConfig) -> Part:
+        feeds = {name: value[:1] for name, value in reference.conditions.items()}
+        feeds |= {SAMPLE: np.zeros((1, *config.sample_shape), np.float32), TIMESTEP: np.zeros(1, np.float32)}
+        return self.partition(
+            self.model / "unet" / "model.onnx",
+            PHASES,
+            lambda programs, groups: dry_run(self.client, programs.values(), groups, feeds),
+            self.settings.offload,
+        )
+
+    def decoder(self, config: ModelConfig) -> Part:
+        feeds = {DECODER: np.zeros((1, *config.sample_shape), np.float32)}
+        return self.partition(
+            self.model / "vae" / "model.onnx",
+            DECODER_PHASES,
+            lambda programs, groups: dry_run(self.client, programs.values(), groups, feeds),
+            OffloadChoice.ALL,
+        )
+
+
+class _Comparison:
+    """Outputs of the traced pipeline, and what programs make of the same inputs."""
+
+    def __init__(self, export: _Export, config: ModelConfig, *, with_decoder: bool) -> None:
+        self._client = export.client
+        self.reference = reference_from_model(export.model, config)
+        self._latents = self.reference.sample[:1, :, : COMPARED // 2, : COMPARED // 2]
+        self._picture: Floats | None = None
+        if with_decoder:
+            [self._picture] = run_graph(export.model / "vae" / "model.onnx", {DECODER: self._latents})
+
+    def pairs(self, programs: Programs, offload: OffloadCallable) -> list[tuple[Floats, Floats]]:
+        """(expected, got) of the U-Net, and of the decoder if it is partitioned."""
+        found = [(self.reference.expected, composed_output(self._client, programs, self.reference, offload))]
+        if programs.decoder is not None and self._picture is not None:
+            [picture] = program_outputs(self._client, programs.decoder, {DECODER: self._latents}, offload)
+            found.append((self._picture, picture))
+        return found

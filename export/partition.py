@@ -18,7 +18,7 @@ from ppidm.export.graph import activations_of, reads_of
 from ppidm.export.offload import OFFLOAD
 from ppidm.export.phases import assign_phases
 from ppidm.protocol.errors import UnsupportedError
-from ppidm.protocol.manifest import Offload, Program, Segment
+from ppidm.protocol.records import Offload, Program, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The torch side of tracing: diffusers' modules in float32, what goes in and out of them, and their raw ONNX graphs.
+"""The torch side of tracing: the modules of a pipeline, and what goes in and out of them.
 
 Importing this module imports torch, diffusers and transformers, which takes seconds and may fail: `ppidm.export.trace`
 imports it only when it has to trace.
@@ -12,26 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from ppidm.export.external import weight_files
 from ppidm.export.tidy import Dims
+from ppidm.export.torch_weights import without_weights
 from ppidm.protocol.errors import InputError, UnsupportedError
-
-OPSET = 23
-"""The first opset with Attention."""
 
 ROOT = "model."
 """Prefix of all names in the wrappers below."""
 
-_MAX_BATCH = 63  # from 64 on, diffusers' upsampling copies its input first; the graph itself has no limit
-_EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
+_OTHER_INPUTS = ("class_embed_type", "encoder_hid_dim_type")
+_TIME_IDS = 6  # of SDXL: original size, corner of the crop, size
 
 
 class _TextEncoder(nn.Module):
@@ -44,13 +41,35 @@ class _TextEncoder(nn.Module):
         return hidden
 
 
+class _PenultimateLayer(_TextEncoder):
+    def forward(self, input_ids: Tensor) -> Tensor:
+        hidden: Tensor = self.model(input_ids=input_ids, output_hidden_states=True).hidden_states[-2]
+        return hidden
+
+
+class _PooledText(_TextEncoder):
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        output = self.model(input_ids=input_ids, output_hidden_states=True)
+        return output.hidden_states[-2], output.text_embeds
+
+
 class _UNet(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Tensor:
-        out: Tensor = self.model(sample, timestep, encoder_hidden_states, return_dict=False)[0]
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        timestep_cond: Tensor | None = None,
+        text_embeds: Tensor | None = None,
+        time_ids: Tensor | None = None,
+    ) -> Tensor:
+        added = None if text_embeds is None else {"text_embeds": text_embeds, "time_ids": time_ids}
+        conditions = {"timestep_cond": timestep_cond, "added_cond_kwargs": added}
+        out: Tensor = self.model(sample, timestep, encoder_hidden_states, return_dict=False, **conditions)[0]
         return out
 
 
@@ -70,16 +89,16 @@ class Component:
     """A module of the pipeline and its interface.
 
     Attributes:
-        module: float32, in evaluation mode.
+        module: in evaluation mode; float32, or without weights (`torch_weights.without_weights`).
         inputs: name -> shape.
-        output: name of the only output.
+        outputs: their names.
         token_ids: how many there are, if the input is token ids.
         multiple: what latent height and width must be a multiple of.
     """
 
     module: nn.Module
     inputs: Mapping[str, Dims]
-    output: str
+    outputs: tuple[str, ...]
     token_ids: int = 0
     multiple: int = 1
 
@@ -92,7 +111,7 @@ class Component:
     def _draw(self, name: str, shape: list[int], generator: torch.Generator) -> Tensor:
         if name == "input_ids":
             return torch.randint(self.token_ids, shape, generator=generator)
-        if name == "timestep":
+        if name in {"timestep", "time_ids"}:
             return 1000 * torch.rand(shape, generator=generator)
         return torch.randn(shape, generator=generator)
 
@@ -102,102 +121,79 @@ def _sized(shape: Dims, sizes: Mapping[str, int]) -> list[int]:
 
 
 def load_text_encoder(folder: Path, tokens: int) -> Component:
-    """Load a CLIP text encoder that always sees `tokens` tokens."""
-    model = _load(CLIPTextModel, folder)
-    tokens = min(tokens, model.config.max_position_embeddings)
-    inputs = {"input_ids": ("batch", tokens)}
-    return Component(_TextEncoder(model), inputs, "last_hidden_state", token_ids=model.config.vocab_size)
+    """Load a CLIP text encoder that always sees `tokens` tokens; of SDXL's two, each as diffusers uses it."""
+    pooled, pair = folder.name == "text_encoder_2", folder.with_name("text_encoder_2").is_dir()
+    model = _load(CLIPTextModelWithProjection if pooled else CLIPTextModel, folder)
+    inputs = {"input_ids": ("batch", min(tokens, model.config.max_position_embeddings))}
+    if not pair:
+        return Component(_TextEncoder(model), inputs, ("last_hidden_state",), token_ids=model.config.vocab_size)
+    wrapper = _PooledText if pooled else _PenultimateLayer
+    outputs = ("hidden_state", "text_embeds")[: 1 + pooled]
+    return Component(wrapper(model), inputs, outputs, token_ids=model.config.vocab_size)
 
 
 def load_unet(folder: Path) -> Component:
-    """Load a U-Net whose only inputs are sample, timestep and text.
+    """Load a U-Net, without its weights.
 
     Raises:
-        UnsupportedError: it has more inputs, as those of SDXL, LCM, IP-Adapter and inpainting have.
+        UnsupportedError: it has inputs that ppidm does not know, as those of IP-Adapter and inpainting have.
     """
-    model = _load(UNet2DConditionModel, folder, low_cpu_mem_usage=False)
-    extra = [name for name in _EXTRA_INPUTS if model.config.get(name) is not None]
-    if extra or model.config.in_channels != model.config.out_channels:
+    model = _structure(UNet2DConditionModel, folder)
+    config = model.config
+    extra = [name for name in _OTHER_INPUTS if config.get(name) is not None]
+    if config.get("addition_embed_type") not in {None, "text_time"}:
+        extra.append(f"addition_embed_type {config.addition_embed_type}")
+    if extra or config.in_channels != config.out_channels:
         raise UnsupportedError(
-            f"{folder}: ppidm passes this U-Net latents, timestep and text only; it also wants"
-            f" {', '.join(extra) or 'more channels than it returns'}."
+            f"{folder}: ppidm passes a U-Net latents, timestep, guidance scale, text and SDXL's sizes only; it also wants"
+            f" {', '.join(extra) or 'more channels than it returns'}. Use the text-to-image version of the model."
         )
-    inputs = {
-        "sample": ("batch", model.config.in_channels, "height", "width"),
+    halvings = len(config.block_out_channels) - 1
+    return Component(_UNet(model), _unet_inputs(config), ("out_sample",), multiple=2**halvings)
+
+
+def _unet_inputs(config: Any) -> dict[str, Dims]:  # noqa: ANN401
+    inputs: dict[str, Dims] = {
+        "sample": ("batch", config.in_channels, "height", "width"),
         "timestep": ("batch",),
-        "encoder_hidden_states": ("batch", "tokens", model.config.cross_attention_dim),
+        "encoder_hidden_states": ("batch", "tokens", config.cross_attention_dim),
     }
-    halvings = len(model.config.block_out_channels) - 1
-    return Component(_UNet(model), inputs, "out_sample", multiple=2**halvings)
+    if config.get("time_cond_proj_dim"):
+        inputs["timestep_cond"] = ("batch", config.time_cond_proj_dim)
+    if config.get("addition_embed_type"):
+        sizes = _TIME_IDS * config.addition_time_embed_dim
+        inputs["text_embeds"] = ("batch", config.projection_class_embeddings_input_dim - sizes)
+        inputs["time_ids"] = ("batch", _TIME_IDS)
+    return inputs
 
 
 def load_decoder(folder: Path) -> Component:
-    """Load the decoder of a VAE; its input is what the VAE's encoder gives, without scaling factor."""
-    model = _load(AutoencoderKL, folder, low_cpu_mem_usage=False)
+    """Load the decoder of a VAE, without its weights; its input is what the VAE's encoder gives, without scaling factor."""
+    model = _structure(AutoencoderKL, folder)
     inputs = {"latent_sample": ("batch", model.config.latent_channels, "height", "width")}
-    return Component(_Decoder(model), inputs, "sample")
+    return Component(_Decoder(model), inputs, ("sample",))
 
 
-def _load(kind: Any, folder: Path, **options: object) -> Any:  # noqa: ANN401  diffusers and transformers are untyped
+def _structure(kind: Any, folder: Path) -> Any:  # noqa: ANN401  diffusers and transformers are untyped
+    try:
+        with quiet():
+            return without_weights(lambda: kind.from_config(kind.load_config(folder, local_files_only=True)))
+    except Exception as error:
+        raise InputError(f"{folder} cannot be loaded as {kind.__name__}: {error}") from error
+
+
+def _load(kind: Any, folder: Path) -> Any:  # noqa: ANN401
     variant = "fp16" if ".fp16" in weight_files(folder)[0].name else None
     try:
-        with _quiet():
-            model = kind.from_pretrained(
-                folder, variant=variant, use_safetensors=True, local_files_only=True, **options
-            )
+        with quiet():
+            model = kind.from_pretrained(folder, variant=variant, use_safetensors=True, local_files_only=True)
     except Exception as error:
         raise InputError(f"{folder} cannot be loaded as {kind.__name__}: {error}") from error
     return model.float().eval()
 
 
-def raw_onnx(component: Component, sizes: Mapping[str, int]) -> ir.Model:
-    """Run torch's exporter; initialisers have their torch names and are still in memory.
-
-    Raises:
-        UnsupportedError: torch cannot trace the module.
-    """
-    try:
-        with _quiet():
-            program = _export(component, component.example(sizes))
-    except Exception as error:
-        raise UnsupportedError(f"torch cannot trace {component.output}: {error.__cause__ or error}") from error
-    assert program is not None
-    return program.model
-
-
-def _export(component: Component, example: dict[str, Tensor]) -> torch.onnx.ONNXProgram | None:
-    return torch.onnx.export(
-        component.module,
-        kwargs=example,
-        input_names=list(example),
-        output_names=[component.output],
-        dynamic_shapes=_dynamic_shapes(component),
-        opset_version=OPSET,
-        dynamo=True,
-        optimize=False,
-        verbose=False,
-    )
-
-
-def _dynamic_shapes(component: Component) -> dict[str, dict[int, Any]]:
-    dims = {"batch": torch.export.Dim("batch", max=_MAX_BATCH), "tokens": torch.export.Dim("tokens")}
-    return {
-        name: {
-            index: dims.get(dim, torch.export.Dim.DYNAMIC) for index, dim in enumerate(shape) if isinstance(dim, str)
-        }
-        for name, shape in component.inputs.items()
-    }
-
-
-def run(component: Component, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Run the module itself, in float32."""
-    with torch.inference_mode():
-        out: Tensor = component.module(**inputs)
-    return out
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what torch and its friends say about themselves: nothing that our user could act on."""
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level

@@ -21,12 +21,21 @@ from ppidm.protocol.errors import InputError, UnsupportedError
 COMPONENTS = {"text_encoder": "CLIPTextModel", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
 """Folder -> the class of diffusers or transformers that it must hold."""
 
+SECOND_ENCODER = {"text_encoder_2": "CLIPTextModelWithProjection"}
+"""What SDXL has besides."""
+
+_XL = "StableDiffusionXLPipeline"
+
 Progress: TypeAlias = Callable[[str], None]
 
 _MORE_NETWORKS = ("text_encoder_", "transformer", "controlnet", "image_encoder")
+_ADVICE = {
+    "controlnet": "Export the pipeline that it was added to, without ControlNet: ppidm does not carry its extra inputs.",
+    "image_encoder": "Export the pipeline without IP-Adapter.",
+}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_SMALL_FILES = ["model_index.json", "*/*.json", "*/*.txt"]
-_HUB_WEIGHTS = [f"{name}/*model*.safetensors" for name in COMPONENTS]
+_HUB_WEIGHTS = [f"{name}/*model*.safetensors" for name in (*COMPONENTS, *SECOND_ENCODER)]
 _MANY_TOKENS = 1 << 20  # no limit: the text encoder's own applies
 
 
@@ -50,11 +59,14 @@ def trace(model: Path, *, progress: Progress | None = None) -> None:
     except ModuleNotFoundError as error:
         raise _not_installed(error) from error
     tokens = _tokens(model)
-    for name in COMPONENTS:
+    for name in components_of(model):
         tell(f"tracing {name} and comparing it with torch")
         component.write_onnx(component.load(model / name, tokens), model / name)
     tell("writing tokenizer.json")
-    tokenizer.write_tokenizer(model / "tokenizer", _read_json(model / "text_encoder" / "config.json")["vocab_size"])
+    for name in components_of(model):
+        if name.startswith("text_encoder"):
+            vocabulary = _read_json(model / name / "config.json")["vocab_size"]
+            tokenizer.write_tokenizer(model / name.replace("text_encoder", "tokenizer"), vocabulary)
     tell("making the samplers' tables")
     samplers.write_samplers(model)
 
@@ -78,19 +90,26 @@ def refresh_samplers(model: Path) -> None:
 
 def is_traced(model: Path) -> bool:
     """Whether all graphs of a pipeline are there."""
-    return all((model / name / "model.onnx").is_file() for name in COMPONENTS)
+    return all((model / name / "model.onnx").is_file() for name in components_of(model))
+
+
+def components_of(model: Path) -> dict[str, str]:
+    """Folder -> class, of all networks that are carried: two text encoders where there is a second one."""
+    return COMPONENTS | (SECOND_ENCODER if (model / "text_encoder_2").is_dir() else {})
 
 
 def _check_layout(model: Path) -> None:
     index = _read_json(model / "model_index.json")
     classes = {name: entry[1] for name, entry in index.items() if isinstance(entry, list)}
-    for name, expected in COMPONENTS.items():
+    known = COMPONENTS | (SECOND_ENCODER if index.get("_class_name") == _XL else {})
+    for name, expected in known.items():
         if classes.get(name) != expected:
             raise UnsupportedError(f"{model}: {name} is {classes.get(name)}; ppidm traces {expected} only.")
         _read_json(model / name / "config.json")
-    others = [name for name, kind in classes.items() if kind and name.startswith(_MORE_NETWORKS)]
+    others = [name for name, kind in classes.items() if kind and name.startswith(_MORE_NETWORKS) and name not in known]
     if others:
-        raise UnsupportedError(f"{model} has {', '.join(others)} too; ppidm traces {', '.join(COMPONENTS)} only.")
+        advice = " ".join(_ADVICE[name] for name in others if name in _ADVICE)
+        raise UnsupportedError(f"{model} has {', '.join(others)} too; ppidm traces {', '.join(known)} only. {advice}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ppidm.protocol.linear import Shape
-    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.records import Subgraph
 
 VECTORS = "vectors.npz"
 _OWNER_ONLY = 0o600

@@ -1,4 +1,4 @@
-"""The manifest of a package directory: what is in it, and the digest of every file (PROTOCOL.md, section 8).
+"""The manifest of a package directory: what is in it, and the digest of every file (PROTOCOL.md, section 10).
 
 `OUT/client`, `OUT/check` and `OUT/server-<i>` each hold one `manifest.json`. `package` is one digest over all slices; a
 client refuses a server, and a check folder, whose `package` differs from its own.
@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from ppidm.protocol.errors import PackageError
-from ppidm.protocol.linear import Layer  # noqa: TC001  (pydantic reads it at run time)
-from ppidm.protocol.messages import check_sizes
+from ppidm.protocol.precision import Precision
+from ppidm.protocol.records import (
+    Conditioning,
+    Digest,
+    GraphInput,
+    ImageConfig,
+    Program,
+    Programs,
+    Record,
+    RelativePath,
+    RingBits,
+    Subgraph,
+)
 from ppidm.protocol.ring import Ring
 from ppidm.protocol.signatures import SUFFIX, load_private_key, load_public_key, require_signed, sign_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
     from typing import Self
 
 FORMAT: Final = 1
@@ -31,100 +42,8 @@ _AGAIN = "copy or export the package again"
 _LONGEST_QUOTE = 200  # characters of a hostile file that an error message repeats
 
 
-def _inside(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or "\\" in path or ".." in parts or not path.isprintable():
-        raise ValueError(f"{_quote(path)} is no path inside of a package directory")
-    return path
-
-
 def _quote(value: object) -> str:
     return ascii(value)[:_LONGEST_QUOTE]
-
-
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-RelativePath = Annotated[str, AfterValidator(_inside)]
-RingBits = Annotated[int, AfterValidator(lambda bits: Ring(bits).bits)]
-SliceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
-
-
-class Record(BaseModel):
-    """Base of everything in a manifest: immutable, and strict about unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class SelfTest(Record):
-    """A public input (`engines.selftest`) of `shape`, and the SHA-256 of the exact answers to it."""
-
-    shape: tuple[PositiveInt, ...]
-    digest: Digest
-
-
-class Subgraph(Record):
-    """A slice: the ONNX subgraph that a server runs for the layers that share one input."""
-
-    name: SliceName
-    file: RelativePath
-    sha256: Digest
-    layers: tuple[Layer, ...] = Field(min_length=1)
-    nominal_shape: tuple[PositiveInt, ...]  # of the input, at the model's own picture size, batch 1
-    self_test: SelfTest
-
-    @model_validator(mode="after")
-    def _shapes_fit(self) -> Self:
-        for shape in (self.nominal_shape, self.self_test.shape):
-            check_sizes(self.layers, shape)
-        return self
-
-
-class Segment(Record):
-    """A step of a program that the client runs: an ONNX file. It also writes `flops`, what it cost."""
-
-    kind: Literal["segment"] = "segment"
-    file: RelativePath
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-
-
-class Offload(Record):
-    """A step of a program that servers run: a slice."""
-
-    kind: Literal["offload"] = "offload"
-    slice: SliceName
-    reads: tuple[str]
-    writes: tuple[str, ...]
-
-
-Step = Annotated[Segment | Offload, Field(discriminator="kind")]
-
-
-class Program(Record):
-    """A partitioned graph: a DAG of steps, each run as soon as what it reads is there."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    steps: tuple[Step, ...]
-
-
-class Programs(Record):
-    """The U-Net in three: what depends on the prompt only, on the timestep only, and the rest."""
-
-    prompt: Program
-    timestep: Program
-    sample: Program
-
-
-class ImageConfig(Record):
-    """Latents and pictures. Sizes are in pixels."""
-
-    height: PositiveInt
-    width: PositiveInt
-    latent_channels: PositiveInt
-    vae_scale_factor: PositiveInt  # pixels per latent, in each direction
-    size_multiple: PositiveInt  # what height and width must be multiples of
-    scaling_factor: float
-    shift_factor: float = 0.0
 
 
 class Manifest(Record):
@@ -135,8 +54,15 @@ class Manifest(Record):
     package: Digest
     ring_bits: RingBits
     weight_bits: int
+    precision: Precision = Precision.EXACT
     slices: tuple[Subgraph, ...]
     files: dict[RelativePath, Digest]
+
+    @model_validator(mode="after")
+    def _ring_is_that_of_the_precision(self) -> Self:
+        if self.precision is not Precision.EXACT and self.ring_bits != self.precision.ring.bits:
+            raise ValueError(f"precision {self.precision} in {self.ring_bits} bits")
+        return self
 
     @property
     def ring(self) -> Ring:
@@ -160,12 +86,25 @@ class ClientManifest(Manifest):
     max_tokens: PositiveInt
     scheduler: str  # diffusers' class name, the default of `--scheduler`
 
+    conditioning: Conditioning = Conditioning()
+
     @model_validator(mode="after")
     def _segments_have_digests(self) -> Self:
-        programs = (self.programs.prompt, self.programs.timestep, self.programs.sample)
-        for step in (step for program in programs for step in program.steps):
-            if step.kind == "segment" and step.file not in self.files:
-                raise ValueError(f"no digest of segment {step.file}")
+        _require_digests(self.programs.all, self.files)
+        return self
+
+
+class GraphManifest(Manifest):
+    """`OUT/client` of a graph that is no pipeline: segments and their program."""
+
+    kind: Literal["graph"] = "graph"
+    servers: int = Field(ge=2)
+    program: Program
+    inputs: tuple[GraphInput, ...]
+
+    @model_validator(mode="after")
+    def _segments_have_digests(self) -> Self:
+        _require_digests((self.program,), self.files)
         return self
 
 
@@ -173,6 +112,12 @@ class CheckManifest(Manifest):
     """`OUT/check`: one user's secret check vectors."""
 
     kind: Literal["check"] = "check"
+
+
+def _require_digests(programs: Iterable[Program], files: dict[str, str]) -> None:
+    for step in (step for program in programs for step in program.steps):
+        if step.kind == "segment" and step.file not in files:
+            raise ValueError(f"no digest of segment {step.file}")
 
 
 M = TypeVar("M", bound=Manifest)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.records import Subgraph
 
 OPENINGS = "openings.npz"
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ppidm.protocol.linear import Shape
-    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Ring
 
 FEW_ELEMENTS = 1 << 20  # of an input: allowed whatever the nominal shape is, such as all timesteps of a picture at once

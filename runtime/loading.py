@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from ppidm.engines.base import Engine, Runner
-    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.records import Subgraph
 
 _DEFAULT = Limits()
 

@@ -13,10 +13,11 @@ from onnx import helper
 
 from ppidm.engines.program import ProgramResult, ProgramRunner
 from ppidm.export.client_files import save_graph
-from ppidm.export.compare import FloatOffload
 from ppidm.export.graph import load_graph
-from ppidm.export.offload import Group, OffloadChoice, cut_offloaded
+from ppidm.export.offload import Group, cut_offloaded
 from ppidm.export.partition import Partition, partition_graph
+from ppidm.export.settings import OffloadChoice
+from ppidm.export.stand_ins import FloatOffload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,18 @@ PHASES = {"prompt": frozenset({"p"}), "timestep": frozenset({"t"}), "sample": fr
 SIZES = {"h": 6, "w": 6, "l": 3}
 
 
+class RecordingOffload(FloatOffload):
+    """Remembers which slices it was asked for."""
+
+    def __init__(self, groups: list[Group]) -> None:
+        super().__init__(groups)
+        self.asked: set[str] = set()
+
+    def __call__(self, name: str, x: np.ndarray) -> list[np.ndarray]:
+        self.asked.add(name)
+        return super().__call__(name, x)
+
+
 @dataclass
 class Composed:
     """What running a partitioned graph gave."""
@@ -36,7 +49,7 @@ class Composed:
     results: dict[str, ProgramResult]
     partition: Partition
     groups: list[Group]
-    offload: FloatOffload
+    offload: RecordingOffload
 
 
 def inputs_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -80,7 +93,7 @@ def compose(
     (folder / "segments").mkdir()
     for file, segment in partition.segments.items():
         save_graph(segment, folder / file)
-    offload, values, results = FloatOffload(groups), dict(inputs), {}
+    offload, values, results = RecordingOffload(groups), dict(inputs), {}
     with ThreadPoolExecutor(2) as pool:
         for name, program in partition.programs.items():
             results[name] = ProgramRunner(folder, program, threads=1).run(values, offload, pool)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ppidm  # noqa: F401  (before any test imports gRPC: it rules out TLS 1.2)
-from ppidm.export.package import ExportSettings, export_package
+from ppidm.export.package import export_package
+from ppidm.export.settings import ExportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

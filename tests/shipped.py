@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from ppidm.engines.onnxruntime import CpuEngine, CpuRunner
 from ppidm.protocol.check_file import VECTORS, read_checks
 from ppidm.protocol.fixed_point import encode, largest_scale
-from ppidm.protocol.manifest import ServerManifest, Subgraph, load_manifest
+from ppidm.protocol.manifest import ServerManifest, load_manifest
 from ppidm.protocol.masks import Mask, dealer_share
 from ppidm.protocol.ring import Ring
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ppidm.protocol.check import CheckVectors
     from ppidm.protocol.linear import Layer, Shape
+    from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Digits, Elements, Integers
 
 RING = Ring(32)

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto, helper, save
 
 from ppidm.engines.program import ProgramResult, ProgramRunner
-from ppidm.protocol.manifest import Offload, Program, Segment
+from ppidm.protocol.records import Offload, Program, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,7 +7,13 @@ import shutil
 import pytest
 from command_line import refused, serving
 
-from ppidm.protocol.manifest import CheckManifest, ServerManifest, digests_of, file_digest, package_digest
+from ppidm.protocol.manifest import (
+    CheckManifest,
+    ServerManifest,
+    digests_of,
+    file_digest,
+    package_digest,
+)
 
 AGAIN = "copy or export the package again"
 PROMPT = "red apple"

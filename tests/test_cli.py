@@ -1,17 +1,18 @@
 """What the command line shows, and the settings that it reads."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer
-from command_line import ppidm
+from command_line import ppidm, refused
 
 import ppidm as package_of_ours
 from ppidm.cli import app
 from ppidm.client.command import GenerateSettings
 from ppidm.client.links import LinkSettings
-from ppidm.export.offload import OffloadChoice
-from ppidm.export.package import ExportResult, ExportSettings
+from ppidm.client.run_command import RunSettings
+from ppidm.export.settings import ExportResult, ExportSettings, OffloadChoice
 from ppidm.protocol.address import Address
 from ppidm.runtime.links import LinkSettings as ServerLinks
 from ppidm.runtime.server import ServeSettings
@@ -63,7 +64,7 @@ def test_every_option_has_help_and_a_variable(command, option):
 
 
 def test_there_are_options():
-    assert {option.values[0] for option in OPTIONS} == {"export", "serve", "generate", "check-keys", "inspect"}
+    assert {option.values[0] for option in OPTIONS} == {"export", "serve", "generate", "run", "check-keys", "inspect"}
 
 
 def test_version():
@@ -184,6 +185,36 @@ def test_options_of_export(exported):
     ppidm("export", "MODEL", "OUT", "--servers", "5", "--offload", "conv", "--retrace", "--force")
     chosen = ExportSettings("MODEL", Path("OUT"), 5, OffloadChoice.CONV, retrace=True, force=True)
     assert exported == [ExportSettings("MODEL", Path("OUT")), chosen, chosen]
+
+
+def test_what_export_takes_to_servers(exported):
+    ppidm("export", "MODEL", "OUT", "--offload", "0.67", "--components", "unet,vae")
+    [settings] = exported
+    assert (settings.offload, settings.components) == (0.67, ("unet", "vae"))
+    for offload in ("most", "0", "1.5", "nan"):
+        assert "expected all, conv, or a share of the FLOPs" in refused("export", "MODEL", "OUT", OFFLOAD=offload)
+    for components in ("vae", "unet,vae,text"):
+        assert "expected unet or unet,vae" in refused("export", "MODEL", "OUT", COMPONENTS=components)
+
+
+def test_export_of_a_graph(monkeypatch):
+    calls = []
+    result = ExportResult(Path("OUT"), 9, 8, 1e-6, 64.6, 0.5)
+    monkeypatch.setattr("ppidm.export.graph_package.export_graph", lambda *arguments: calls.append(arguments) or result)
+    words = "export", "a.onnx", "OUT", "--input-shape", "x=1x2", "--input-shape", "y=3"
+    assert ppidm(*words).out.startswith("OUT: 9 slices, 8 client segments, 2 servers; 50.0 % of the FLOPs offloaded")
+    [(path, settings, _)] = calls
+    assert (path, settings.input_shapes) == (Path("a.onnx"), ("x=1x2", "y=3"))
+
+
+def test_options_of_run(monkeypatch):
+    calls = []
+    monkeypatch.setattr("ppidm.client.run_command.run", lambda settings: calls.append(settings) or [Path("y.npy")])
+    words = "run", "OUT/client", "--output", "DIR", "--evaluator", "localhost:1", "--dealer", "localhost:2"
+    assert ppidm(*words, "--input", "a=a.npy", "--input", "b=b.npy").out == "y.npy\n"
+    assert ppidm(*words, INPUT="a=a.npy b=b.npy", TIMEOUT=5, VERIFY="off").status == 0
+    both = RunSettings(Path("OUT/client"), ("a=a.npy", "b=b.npy"), Path("DIR"), "localhost:1", ("localhost:2",))
+    assert calls == [both, replace(both, timeout=5.0, verify=False)]
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import onnx_ir as ir
 import pytest
 from small_models import INT64, attach, constant, model, node
 
+from ppidm.client.conditions import TextEncoder
 from ppidm.client.package import load_package
-from ppidm.client.pictures import ImageDecoder, TextEncoder
+from ppidm.client.pictures import ImageDecoder
 from ppidm.client.shapes import ShapeRecord
 from ppidm.engines.program import ProgramRunner
 from ppidm.export.check_keys import draw_check_keys
@@ -25,12 +26,12 @@ from ppidm.protocol.manifest import (
     MAX_MANIFEST_BYTES,
     ClientManifest,
     ServerManifest,
-    Subgraph,
     digests_of,
     load_manifest,
     package_digest,
 )
 from ppidm.protocol.openings import OPENINGS, read_openings
+from ppidm.protocol.records import Subgraph
 from ppidm.protocol.ring import Ring
 
 
@@ -104,8 +105,8 @@ def test_the_other_graphs_of_a_client(own, file):
     manifest = seal(client)
 
     def load():
-        TextEncoder(client, manifest.max_tokens, 1)
-        ImageDecoder(client, manifest.image, 1)
+        TextEncoder(client, manifest.max_tokens, ["last_hidden_state"], threads=1)
+        ImageDecoder(client, manifest, threads=1)
 
     load()
     onnx.save(attach(onnx.load(client / file), add_external), client / file)
@@ -120,7 +121,7 @@ def test_a_tokenizer_whose_length_tells_prompts_apart(own, key):
     tokenizer[key] = None
     path.write_text(json.dumps(tokenizer))
     with pytest.raises(PackageError, match="servers could tell prompts apart"):
-        TextEncoder(own / "client", seal(own / "client").max_tokens, 1)
+        TextEncoder(own / "client", seal(own / "client").max_tokens, ["last_hidden_state"], threads=1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -11,14 +11,13 @@ from onnx import TensorProto, helper, numpy_helper, save
 from ppidm.engines.selftest import answers_digest, test_digits
 from ppidm.protocol.linear import Layer, apply
 from ppidm.protocol.manifest import (
-    SelfTest,
     ServerManifest,
-    Subgraph,
     digests_of,
     file_digest,
     package_digest,
     write_manifest,
 )
+from ppidm.protocol.records import SelfTest, Subgraph
 from ppidm.protocol.ring import Ring
 
 if TYPE_CHECKING:

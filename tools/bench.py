@@ -22,14 +22,16 @@ from rich.console import Console
 from rich.table import Table
 
 from ppidm.client import PrivateStableDiffusionPipeline
+from ppidm.client.conditions import TextEncoder
 from ppidm.client.package import load_package
-from ppidm.client.pictures import ImageDecoder, TextEncoder
+from ppidm.client.pictures import ImageDecoder
 from ppidm.client.pipeline import SAMPLERS
 from ppidm.client.sampler import Sampler
 from ppidm.console import stage_progress
 from ppidm.engines.onnxruntime import open_session
 from ppidm.engines.unet import PROMPT, SAMPLE, TIMESTEP
-from ppidm.export.package import ExportSettings, export_package
+from ppidm.export.package import export_package
+from ppidm.export.settings import ExportSettings
 
 if TYPE_CHECKING:
     from ppidm.client.report import Report
@@ -45,13 +47,13 @@ class Local:
     def __init__(self, client: Path) -> None:
         package = load_package(client, verify=False)
         self._manifest, self._samplers = package.manifest, client / SAMPLERS
-        self._text_encoder = TextEncoder(client, self._manifest.max_tokens)
-        self._decoder = ImageDecoder(client, self._manifest.image)
+        self._text_encoder = TextEncoder(client, self._manifest.max_tokens, ["last_hidden_state"])
+        self._decoder = ImageDecoder(client, self._manifest)
         self._unet = open_session(MODEL / "unet" / "model.onnx", policy=None)
 
     def draw(self, steps: int) -> None:
         """One picture, guided."""
-        hidden, _ = self._text_encoder(["", TEXT])
+        [hidden], _ = self._text_encoder(["", TEXT])
         sampler = Sampler.load(self._samplers, self._manifest.scheduler, steps)
         state = sampler.start(np.random.default_rng(0).standard_normal((1, 4, 16, 16), np.float32))
         for timestep in sampler.timesteps:

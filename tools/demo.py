@@ -20,7 +20,8 @@ from ppidm.client.pictures import ImageDecoder, pil_from_floats
 from ppidm.client.pipeline import PrivateStableDiffusionPipeline
 from ppidm.client.servers import connect
 from ppidm.console import stage_progress
-from ppidm.export.package import ExportSettings, export_package
+from ppidm.export.package import export_package
+from ppidm.export.settings import ExportSettings
 from ppidm.protocol.messages import MASKED
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def draw(console: Console, package: ClientPackage, evaluator: str, dealer: str) 
         )
     assert recorded.saw is not None
     (seen,) = pil_from_floats(
-        ImageDecoder(package.directory, package.manifest.image)(evaluator_view(package, recorded.saw))[0]
+        ImageDecoder(package.directory, package.manifest)(evaluator_view(package, recorded.saw))[0]
     )
     output.images[0].save(DEMO / "picture.png")
     seen.save(DEMO / "evaluator-saw.png")

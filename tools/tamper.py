@@ -30,7 +30,8 @@ from check_cost import share_of_check
 from lies import KINDS, Lie
 from session import Disputed, Model
 
-from ppidm.export.package import ExportSettings, export_package
+from ppidm.export.package import export_package
+from ppidm.export.settings import ExportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,17 +7,25 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ppidm.protocol.cost import direct_cost
+from ppidm.protocol.cost import slice_cost
 from ppidm.protocol.errors import PackageError
-from ppidm.protocol.manifest import ClientManifest, Manifest, ServerManifest, load_manifest, manifest_kind
+from ppidm.protocol.manifest import (
+    ClientManifest,
+    GraphManifest,
+    Manifest,
+    ServerManifest,
+    load_manifest,
+    manifest_kind,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ppidm.protocol.cost import Cost
     from ppidm.protocol.linear import Layer
-    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.records import Program, Subgraph
 
-_KINDS: dict[str, type[Manifest]] = {"client": ClientManifest, "server": ServerManifest}
+_KINDS: dict[str, type[Manifest]] = {"client": ClientManifest, "graph": GraphManifest, "server": ServerManifest}
 _PIPED_WIDTH = 200
 
 
@@ -41,11 +49,16 @@ def print_partition(directory: Path, signer: Path | None = None) -> None:
         console.width = _PIPED_WIDTH
     console.print(f"{kind} directory of model {manifest.model!r}, package {manifest.package}")
     console.print(f"Z_2^{manifest.ring_bits}, weights of {manifest.weight_bits} bits, {len(manifest.slices)} slices")
-    if isinstance(manifest, ClientManifest):
-        for name, program in manifest.programs:
-            counts = [sum(step.kind == which for step in program.steps) for which in ("segment", "offload")]
-            console.print(f"program {name}: {counts[0]} client segments, {counts[1]} offloads")
+    for name, program in _programs(manifest).items():
+        counts = [sum(step.kind == which for step in program.steps) for which in ("segment", "offload")]
+        console.print(f"program {name}: {counts[0]} client segments, {counts[1]} offloads")
     console.print(_table(manifest))
+
+
+def _programs(manifest: Manifest) -> dict[str, Program]:
+    if isinstance(manifest, ClientManifest):
+        return {name: program for name, program in manifest.programs if program is not None}
+    return {"graph": manifest.program} if isinstance(manifest, GraphManifest) else {}
 
 
 def _table(manifest: Manifest) -> Table:
@@ -55,7 +68,7 @@ def _table(manifest: Manifest) -> Table:
     for subgraph in manifest.slices:
         table.add_row(*_row(manifest, subgraph))
     table.add_section()
-    costs = [direct_cost(manifest.ring, s.layers, s.nominal_shape) for s in manifest.slices]
+    costs = [_cost(manifest, subgraph) for subgraph in manifest.slices]
     flops = sum(_flops(subgraph) for subgraph in manifest.slices)
     up, down = sum(cost.evaluator_sent for cost in costs), sum(cost.received for cost in costs)
     table.add_row("in all", "", "", f"{flops / 1e6:.1f}", f"{up / 1e3:.0f}", f"{down / 1e3:.0f}", "", "", "")
@@ -63,7 +76,7 @@ def _table(manifest: Manifest) -> Table:
 
 
 def _row(manifest: Manifest, subgraph: Subgraph) -> tuple[str, ...]:
-    cost = direct_cost(manifest.ring, subgraph.layers, subgraph.nominal_shape)
+    cost = _cost(manifest, subgraph)
     bound = max(layer.bound for layer in subgraph.layers) / 2**24
     return (
         subgraph.name,
@@ -76,6 +89,10 @@ def _row(manifest: Manifest, subgraph: Subgraph) -> tuple[str, ...]:
         f"{bound:.2f}",
         "+".join(str(layer.parts) for layer in subgraph.layers[:3]) + ("..." if len(subgraph.layers) > 3 else ""),  # noqa: PLR2004
     )
+
+
+def _cost(manifest: Manifest, subgraph: Subgraph) -> Cost:
+    return slice_cost(manifest.ring, subgraph.layers, subgraph.nominal_shape, manifest.precision.dropped_bits)
 
 
 def _describe(layers: tuple[Layer, ...]) -> str:

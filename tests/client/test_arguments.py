@@ -5,7 +5,7 @@ import pytest
 
 from ppidm.client.arguments import make_generator, make_request
 from ppidm.protocol.errors import InputError
-from ppidm.protocol.manifest import ImageConfig
+from ppidm.protocol.records import ImageConfig
 
 IMAGE = ImageConfig(height=64, width=128, latent_channels=4, vae_scale_factor=4, size_multiple=16, scaling_factor=1.2)
 SHAPE = (1, 4, 16, 32)

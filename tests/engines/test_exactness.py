@@ -13,7 +13,7 @@ from shipped import RING, LoadedSlice, apply_torch, extreme_activation, load_sli
 
 from ppidm.engines.onnx_policy import SLICE
 from ppidm.engines.onnxruntime import CpuRunner, open_session
-from ppidm.export.quantize import quantize_layer
+from ppidm.export.quantize import WEIGHT_BITS, quantize_layer
 from ppidm.export.slices import slice_from_layers
 from ppidm.protocol.linear import Layer
 from ppidm.protocol.masks import Mask
@@ -110,7 +110,7 @@ def test_random_slices_are_exact_modulo_the_ring(bits, drawn):
 @pytest.mark.parametrize("channels", [60, 90, 5000])
 def test_long_flat_rows_are_split_as_often_as_needed(channels):
     layer = Layer(name="flat", kind="product", in_channels=channels, out_channels=2)
-    flat = quantize_layer(layer, np.ones((2, channels, 1, 1), np.float32), np.zeros(2, np.float32))
+    flat = quantize_layer(layer, np.ones((2, channels, 1, 1), np.float32), np.zeros(2, np.float32), WEIGHT_BITS)
     assert (flat.layer.parts == 1) == (channels == 60)
     runner = CpuRunner(open_session(ir.to_proto(slice_from_layers("flat", [flat], RING)).SerializeToString(), 1, SLICE))
     x = np.full((4, channels), 2**32 - 1, np.uint32)

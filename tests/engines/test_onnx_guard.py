@@ -51,7 +51,6 @@ def test_plain_graphs_pass():
         "Unique",
         "Compress",
         "TopK",
-        "MaxPool",
         "RandomNormal",
         "Dropout",
         "StringNormalizer",
@@ -60,6 +59,13 @@ def test_plain_graphs_pass():
 @pytest.mark.parametrize("policy", [SLICE, SEGMENT, TEXT], ids=lambda policy: policy.name)
 def test_operators_outside_the_list(kind, policy):
     assert f"operator '{kind}', which {policy.name} may not hold" in refusal(model([node(kind, ["x"], ["y"])]), policy)
+
+
+def test_the_places_of_maxima_are_refused():
+    accept(model([node("MaxPool", ["x"], ["y"], kernel_shape=[2])]))
+    indices = model([node("MaxPool", ["x"], ["y", "where"], kernel_shape=[2])])
+    assert "MaxPool with the indices of its maxima" in refusal(indices)
+    assert "operator 'MaxPool', which a slice may not hold" in refusal(model([node("MaxPool", ["x"], ["y"])]), SLICE)
 
 
 def test_slices_may_hold_what_export_writes_only():

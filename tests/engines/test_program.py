@@ -13,7 +13,7 @@ from small_programs import FLOPS, ONE, count_up, load_program, offload, run, seg
 
 from ppidm.engines.program import ProgramRunner
 from ppidm.protocol.errors import CheckError, PackageError
-from ppidm.protocol.manifest import Program, Segment
+from ppidm.protocol.records import Program, Segment
 
 
 @pytest.fixture

@@ -10,7 +10,13 @@ from onnx import numpy_helper
 
 from ppidm.engines.onnxruntime import CpuEngine, CpuRunner
 from ppidm.protocol.errors import PackageError
-from ppidm.protocol.manifest import ServerManifest, digests_of, load_manifest, package_digest, write_manifest
+from ppidm.protocol.manifest import (
+    ServerManifest,
+    digests_of,
+    load_manifest,
+    package_digest,
+    write_manifest,
+)
 from ppidm.protocol.ring import Ring
 from ppidm.runtime.loading import load_service
 

@@ -13,13 +13,16 @@ from small_graphs import proto_from_text
 
 from ppidm.engines.onnxruntime import CpuEngine
 from ppidm.engines.unet import PROMPT
-from ppidm.export import compare
+from ppidm.export import compare, stand_ins
+from ppidm.export import reference as reference_runs
 from ppidm.export.client_files import config_from_model
 from ppidm.export.graph import load_graph
-from ppidm.export.offload import OffloadChoice, cut_offloaded
+from ppidm.export.offload import cut_offloaded
+from ppidm.export.settings import OffloadChoice
 from ppidm.protocol.errors import InputError, PackageError, UnsupportedError
-from ppidm.protocol.manifest import ClientManifest, Program, Programs, load_manifest
+from ppidm.protocol.manifest import ClientManifest, load_manifest
 from ppidm.protocol.openings import OPENINGS, read_openings
+from ppidm.protocol.records import Program, Programs
 
 EMPTY = Program(inputs=(), outputs=(), steps=())
 
@@ -37,7 +40,7 @@ def groups():
 @pytest.fixture(scope="module")
 def reference():
     config = config_from_model(MODEL)
-    return compare.reference_from_model(MODEL, config.sample_shape, config.max_tokens, config.vocabulary)
+    return reference_runs.reference_from_model(MODEL, config)
 
 
 @pytest.fixture(scope="module")
@@ -64,24 +67,35 @@ def one_slice(manifest):
 
 
 def test_the_right_partition_passes(package, manifest, groups, reference):
-    offload = compare.FloatOffload(groups)
-    got = compare.composed_output(package / "client", manifest.programs, reference, offload)
+    offload = stand_ins.FloatOffload(groups)
+    got = reference_runs.composed_output(package / "client", manifest.programs, reference, offload)
     assert 0 < compare.require_equal(reference.expected, got) < 1e-4
-    assert offload.shapes == {subgraph.name: subgraph.nominal_shape for subgraph in manifest.slices}
+
+
+def test_a_dry_run_tells_shapes_and_work(package, manifest, groups, reference):
+    feeds = {name: value[:1] for name, value in reference.conditions.items()}
+    feeds |= {"sample": reference.sample[:1], "timestep": np.zeros(1, np.float32)}
+    dry = reference_runs.dry_run(package / "client", manifest.programs.all, groups, feeds)
+    assert dry.shapes == {subgraph.name: subgraph.nominal_shape for subgraph in manifest.slices}
+    assert dry.rounds >= 80
+    work = sum(layer.flops(subgraph.nominal_shape) for subgraph in manifest.slices for layer in subgraph.layers)
+    assert 0.92 < work / (work + dry.client_flops) < 0.94
 
 
 def test_a_wrong_partition_is_refused(package, manifest, groups, reference):
-    offload = altered(compare.FloatOffload(groups), one_slice(manifest), lambda answer: answer * np.float32(1.05))
-    got = compare.composed_output(package / "client", manifest.programs, reference, offload)
+    offload = altered(stand_ins.FloatOffload(groups), one_slice(manifest), lambda answer: answer * np.float32(1.05))
+    got = reference_runs.composed_output(package / "client", manifest.programs, reference, offload)
     with pytest.raises(UnsupportedError, match=r"differs .* by \d\.\de[+-]\d\d where .* 1e-03 of it"):
         compare.require_equal(reference.expected, got)
 
 
 def test_the_right_slices_pass_and_wrong_ones_are_refused(package, manifest, openings, reference):
-    offload = compare.SliceOffload(package / "server-0", manifest.slices, openings, manifest.ring)
+    offload = stand_ins.SliceOffload(package / "server-0", manifest.slices, openings, manifest.ring)
     name = one_slice(manifest)
     for change, right in ((lambda answer: answer, True), (np.negative, False)):
-        got = compare.composed_output(package / "client", manifest.programs, reference, altered(offload, name, change))
+        got = reference_runs.composed_output(
+            package / "client", manifest.programs, reference, altered(offload, name, change)
+        )
         if right:
             assert 55 < compare.require_close(reference.expected, got) < 80
         else:
@@ -90,8 +104,8 @@ def test_the_right_slices_pass_and_wrong_ones_are_refused(package, manifest, ope
 
 
 def test_a_slice_gives_what_its_float_weights_give(package, manifest, groups, openings):
-    slices = compare.SliceOffload(package / "server-0", manifest.slices, openings, manifest.ring)
-    floats, rng = compare.FloatOffload(groups), np.random.default_rng(0)
+    slices = stand_ins.SliceOffload(package / "server-0", manifest.slices, openings, manifest.ring)
+    floats, rng = stand_ins.FloatOffload(groups), np.random.default_rng(0)
     kinds = {subgraph.layers[0].kind: subgraph for subgraph in manifest.slices}
     assert set(kinds) == {"product", "convolution"}
     for subgraph in kinds.values():
@@ -105,7 +119,7 @@ def test_a_changed_slice_is_refused(package, manifest, openings, tmp_path):
     name = manifest.slices[0].name
     server = shutil.copytree(package / "server-0", tmp_path / "server")
     shutil.copyfile(server / manifest.slices[1].file, server / manifest.slices[0].file)
-    offload = compare.SliceOffload(server, manifest.slices, openings, manifest.ring)
+    offload = stand_ins.SliceOffload(server, manifest.slices, openings, manifest.ring)
     with pytest.raises(PackageError):
         offload(name, np.ones(manifest.slices[0].nominal_shape, np.float32))
 
@@ -113,7 +127,7 @@ def test_a_changed_slice_is_refused(package, manifest, openings, tmp_path):
 def test_slices_are_loaded_where_they_are_used(package, manifest, openings, monkeypatch):
     loaded, load_slice = [], CpuEngine.load
     monkeypatch.setattr(CpuEngine, "load", lambda *args: loaded.append(args[2].name) or load_slice(*args))
-    offload = compare.SliceOffload(package / "server-0", manifest.slices, openings, manifest.ring)
+    offload = stand_ins.SliceOffload(package / "server-0", manifest.slices, openings, manifest.ring)
     assert loaded == []
     subgraph = manifest.slices[3]
     offload(subgraph.name, np.ones(subgraph.nominal_shape, np.float32))
@@ -123,12 +137,12 @@ def test_slices_are_loaded_where_they_are_used(package, manifest, openings, monk
 # float products
 
 
-FLOAT = {  # inputs, node, shapes of weights, shape of the slice's input for one of two evaluations
-    "product": ("float[h,4] x", "y = Gemm(x, m, b)", {"m": (4, 5), "b": (5,)}, (3, 4)),
-    "pointwise": ("float[n,4,h,w] x", "y = Conv(x, w1, b)", {"w1": (5, 4, 1, 1), "b": (5,)}, (36, 4)),
+FLOAT = {  # inputs, node, shapes of weights, shape of the slice's input
+    "product": ("float[h,4] x", "y = Gemm(x, m, b)", {"m": (4, 5), "b": (5,)}, (6, 4)),
+    "pointwise": ("float[n,4,h,w] x", "y = Conv(x, w1, b)", {"w1": (5, 4, 1, 1), "b": (5,)}, (72, 4)),
     "grouped": (
         "float[n,4,h,w] x", "y = Conv<group=2, strides=[2,1], pads=[1,0,2,1], dilations=[1,2]>(x, w1, b)",
-        {"w1": (6, 2, 3, 2), "b": (6,)}, (1, 6, 6, 4),
+        {"w1": (6, 2, 3, 2), "b": (6,)}, (2, 6, 6, 4),
     ),
 }  # fmt: skip
 
@@ -139,11 +153,16 @@ def test_float_products_are_the_operators(tmp_path, inputs, node, weights, shape
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     feeds = inputs_of(proto)
     expected = run_whole(proto, feeds)["y"]
-    offload = compare.FloatOffload(cut_offloaded(load(tmp_path, proto).graph, OffloadChoice.ALL))
+    groups = cut_offloaded(load(tmp_path, proto).graph, OffloadChoice.ALL)
+    offload = stand_ins.FloatOffload(groups)
     image = feeds["x"].ndim == 4
     (got,) = offload("y", feeds["x"].transpose(0, 2, 3, 1) if image else feeds["x"])
     np.testing.assert_allclose(got.transpose(0, 3, 1, 2) if image else got, expected, rtol=1e-5, atol=1e-5)
-    assert offload.shapes == {"y": shape}
+    zeros = stand_ins.ZeroOffload(groups)
+    (nothing,) = zeros("y", feeds["x"].transpose(0, 2, 3, 1) if image else feeds["x"])
+    assert nothing.shape == got.shape
+    assert not nothing.any()
+    assert zeros.shapes == {"y": shape}
 
 
 # numbers
@@ -182,13 +201,13 @@ def test_errors_are_relative_to_the_largest_output():
 def test_a_hoisted_value_without_rows_is_refused(tmp_path, reference):
     passed = Program(inputs=(PROMPT,), outputs=(PROMPT,), steps=())
     programs = Programs(prompt=passed, timestep=EMPTY, sample=EMPTY)
-    three = replace(reference, hidden=np.concatenate([reference.hidden, reference.hidden[:1]]))
+    three = replace(reference, conditions={PROMPT: np.repeat(reference.conditions[PROMPT][:1], 3, axis=0)})
     with pytest.raises(UnsupportedError, match=rf"{PROMPT} has shape \(3, .* for 2 prompts"):
-        compare.composed_output(tmp_path, programs, three, lambda _name, _x: [])
+        reference_runs.composed_output(tmp_path, programs, three, lambda _name, _x: [])
 
 
 def test_a_model_that_does_not_load_is_refused(tmp_path):
     (tmp_path / "text_encoder").mkdir()
     (tmp_path / "text_encoder" / "model.onnx").write_bytes(b"not ONNX")
     with pytest.raises(InputError, match="trace the pipeline again with --retrace"):
-        compare.reference_from_model(tmp_path, (4, 8, 8), 5, 10)
+        reference_runs.reference_from_model(tmp_path, config_from_model(MODEL))

@@ -10,7 +10,8 @@ from command_line import ppidm, refused
 from conftest import MODEL
 
 from ppidm.export import component
-from ppidm.export.package import ExportResult, ExportSettings, export_package
+from ppidm.export.package import export_package
+from ppidm.export.settings import ExportResult, ExportSettings
 from ppidm.protocol.errors import InputError
 
 
@@ -162,7 +163,7 @@ def drop(key):
         ("tokenizer/tokenizer_config.json", drop("pad_token"), "MODEL: the configuration has no 'pad_token'"),
         ("tokenizer/tokenizer_config.json", edit(pad_token="<pad>"), "padding '<pad>'"),
         ("scheduler/samplers.npz", cut, "FILE: cannot read the samplers"),
-        ("model_index.json", edit(_class_name="StableDiffusionXLPipeline"), "a StableDiffusionXLPipeline; expected a "),
+        ("model_index.json", edit(_class_name="FluxPipeline"), "a FluxPipeline; expected a "),
         ("model_index.json", cut, "FILE: "),
         ("unet/config.json", drop("sample_size"), "MODEL: the configuration has no 'sample_size'"),
         ("vae/config.json", edit(scaling_factor=None), "MODEL: the configuration has what does not fit"),

@@ -13,7 +13,7 @@ from composed import inputs_of, run_whole
 from conftest import MODEL
 from small_graphs import proto_from_text
 
-from ppidm.engines.unet import PartitionedUNet
+from ppidm.engines.unet import PROMPT, PartitionedUNet
 from ppidm.export.flops import count_flops
 from ppidm.protocol.errors import UnsupportedError
 from ppidm.protocol.manifest import ClientManifest, load_manifest
@@ -135,7 +135,7 @@ def counted_by_parts(package, sample, timestep, hidden):
 
     with ThreadPoolExecutor(1) as pool:
         unet = PartitionedUNet(package / "client", manifest.programs, pool, threads=1)
-        hoisted = unet.hoist_prompts(hidden, offload), unet.hoist_timesteps(timestep, offload)
+        hoisted = unet.hoist_prompts({PROMPT: hidden}, offload), unet.hoist_timesteps(timestep, offload)
         last = unet.evaluate(sample, *(result.outputs for result in hoisted), offload)
     return sum(offloaded), sum(result.flops for result in (*hoisted, last))
 

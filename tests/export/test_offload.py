@@ -11,7 +11,8 @@ from composed import load
 from small_graphs import proto_from_text
 
 from ppidm.export.graph import value_names
-from ppidm.export.offload import OFFLOAD, OffloadChoice, cut_offloaded
+from ppidm.export.offload import OFFLOAD, cut_offloaded
+from ppidm.export.settings import OffloadChoice
 from ppidm.protocol.errors import UnsupportedError
 
 MIXED = """g (float[n,4,h,6] x) => (float[n,4,h,6] out, float[n,4,h,6] d) {

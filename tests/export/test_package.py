@@ -27,7 +27,8 @@ def conv(tmp_path_factory):
     shown = run_ppidm("export", MODEL, out, "--servers", "3", OFFLOAD="conv", FORCE=1)
     assert (shown.status, shown.err) == (0, "")
     assert shown.out.startswith(f"{out}: ")
-    assert ", 3 servers; partition error " in shown.out
+    assert ", 3 servers; " in shown.out
+    assert " % of the FLOPs offloaded; partition error " in shown.out
     return out
 
 

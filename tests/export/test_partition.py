@@ -15,9 +15,10 @@ from small_graphs import GRAPHS, HOISTED, proto_from_text
 
 from ppidm.export.client_files import save_graph
 from ppidm.export.graph import load_graph, reads_of
-from ppidm.export.offload import OffloadChoice, cut_offloaded
+from ppidm.export.offload import cut_offloaded
 from ppidm.export.package import PHASES as UNET_PHASES
 from ppidm.export.partition import partition_graph
+from ppidm.export.settings import OffloadChoice
 from ppidm.protocol.errors import UnsupportedError
 from ppidm.protocol.manifest import digests_of
 
@@ -43,7 +44,7 @@ def assert_same(expected, got):
 def test_composed_program_is_the_graph(tmp_path, name, choice):
     expected, got = composed(tmp_path, *GRAPHS[name], ONE_PHASE, choice)
     assert_same(expected, got.outputs)
-    assert sorted(got.offload.shapes) == sorted(group.name for group in got.groups)
+    assert sorted(got.offload.asked) == sorted(group.name for group in got.groups)
 
 
 @pytest.mark.parametrize(("text", "weights"), HOISTED.values(), ids=HOISTED)

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppidm.export.quantize import EXACT_FLOAT32, MAX_PARTS, quantize_layer, split_for_exactness
+from ppidm.export.quantize import EXACT_FLOAT32, MAX_PARTS, best_bits, quantize_layer, split_for_exactness
 from ppidm.protocol.errors import UnsupportedError
+from ppidm.protocol.fixed_point import encode, largest_scale
 from ppidm.protocol.linear import Layer
+from ppidm.protocol.ring import Ring
 
 LARGEST = 2047
 
@@ -166,3 +168,30 @@ def test_no_partial_sum_leaves_the_bound(kind, orders):
     exact = np.cumsum(terms, axis=1)
     np.testing.assert_array_equal(np.cumsum(terms.astype(np.float32), axis=1, dtype=np.float32), exact)
     assert got.layer.bound / 8 < np.abs(exact).max() < got.layer.bound  # the maximum of 4,000 is at 3.5 deviations
+
+
+def error_of_a_product(weights, x, bits):
+    """Relative, of the integers that come back, at the scale that a client chooses."""
+    got = quantized(weights[:, :, None, None], bits=bits)
+    scale = largest_scale(Ring(32), [got.layer], x, dealers=1)
+    y = encode(x, scale) @ got.weights[:, :, 0, 0].T / scale * got.scales
+    expected = x.astype(np.float64) @ weights.astype(np.float64).T
+    return np.sqrt(np.square(y - expected).mean() / np.square(expected).mean())
+
+
+@pytest.mark.parametrize(("length", "fewest", "most"), [(64, 12, 12), (1280, 12, 12), (9600, 10, 11)])
+@pytest.mark.parametrize("draw", ["uniform", "standard_normal"])
+def test_weights_and_activations_share_the_ring(length, fewest, most, draw):
+    rng = np.random.default_rng(0)
+    weights = np.asarray(rng.uniform(-1, 1, (24, length)) if draw == "uniform" else rng.standard_normal((24, length)))
+    x = (rng.standard_normal((60, length)) * rng.lognormal(sigma=0.3, size=(60, 1))).astype(np.float32)
+    bits = best_bits(layer_of((24, length, 1, 1)), weights.astype(np.float32)[:, :, None, None])
+    assert fewest <= bits <= most
+    errors = {bits: error_of_a_product(weights.astype(np.float32), x, bits) for bits in range(8, 13)}
+    assert errors[bits] <= 1.25 * min(errors.values())  # 2 dB
+
+
+def test_bits_of_zeros_and_of_a_zero_channel():
+    weights = np.random.default_rng(0).standard_normal((3, 40, 1, 1)).astype(np.float32)
+    weights[1] = 0
+    assert best_bits(layer_of(weights.shape), weights) == best_bits(layer_of(weights.shape), 0 * weights) == 12

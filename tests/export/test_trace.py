@@ -108,7 +108,7 @@ def blocks(count):
 
 def write_pipeline(folder):
     folder.mkdir()
-    with torch.random.fork_rng(), torch_modules._quiet():
+    with torch.random.fork_rng(), torch_modules.quiet():
         torch.manual_seed(0)
         write_text_encoder(folder / "text_encoder")
         write_unet(folder / "unet")
@@ -279,7 +279,7 @@ def test_reshapes_look_no_further_than_their_own_module(graphs):
 
 @contextmanager
 def torch_modules_of(folder):
-    with torch_modules._quiet(), torch.inference_mode():
+    with torch_modules.quiet(), torch.inference_mode():
         yield (
             CLIPTextModel.from_pretrained(folder / "text_encoder", variant="fp16").float().eval(),
             UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False).float().eval(),
@@ -309,11 +309,11 @@ def test_prompt_to_picture_is_what_torch_computes(traced):
 def test_a_different_graph_is_refused_by_number(untraced, traced):
     loaded = component.load(untraced / "text_encoder", TOKENS)
     path = traced / "text_encoder" / "model.onnx"
-    assert component.compare(loaded, path, "text_encoder") < 1e-5
+    assert component.compare(loaded, path, untraced / "text_encoder") < 1e-5
     with torch.no_grad():
         loaded.module.model.final_layer_norm.bias[3] += 0.01
     with pytest.raises(UnsupportedError, match=r"^text_encoder: .*differs from torch by [3-5]\.\de-03"):
-        component.compare(loaded, path, "text_encoder")
+        component.compare(loaded, path, untraced / "text_encoder")
 
 
 def test_nan_is_a_difference(untraced, traced):
@@ -321,7 +321,7 @@ def test_nan_is_a_difference(untraced, traced):
     with torch.no_grad():
         loaded.module.model.final_layer_norm.bias[3] = torch.nan
     with pytest.raises(UnsupportedError, match="differs"):
-        component.compare(loaded, traced / "text_encoder" / "model.onnx", "text_encoder")
+        component.compare(loaded, traced / "text_encoder" / "model.onnx", untraced / "text_encoder")
 
 
 def test_bfloat16_weights(copy):
@@ -431,12 +431,12 @@ def test_a_large_constant_is_no_weight():
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("time_cond_proj_dim", 32), ("addition_embed_type", "text"), ("in_channels", 9)]
+    ("setting", "value"), [("class_embed_type", "timestep"), ("addition_embed_type", "text"), ("in_channels", 9)]
 )
 def test_a_unet_with_other_inputs_is_refused(setting, value, monkeypatch, tmp_path):
     config = {"in_channels": 4, "out_channels": 4, setting: value}
     model = type("Model", (), {"config": type("Config", (dict,), {"__getattr__": dict.get})(config)})
-    monkeypatch.setattr(torch_modules, "_load", lambda *_args, **_options: model)
+    monkeypatch.setattr(torch_modules, "_structure", lambda *_args, **_options: model)
     with pytest.raises(UnsupportedError, match=setting if setting != "in_channels" else "more channels"):
         torch_modules.load_unet(tmp_path)
 
@@ -463,6 +463,12 @@ def test_a_unet_with_other_inputs_is_refused(setting, value, monkeypatch, tmp_pa
             UnsupportedError,
             "text_encoder_2",
             id="SDXL",
+        ),
+        pytest.param(
+            lambda model: add_to_index(model, controlnet=["diffusers", "ControlNetModel"]),
+            UnsupportedError,
+            "controlnet too; .* Export the pipeline that it was added to, without ControlNet",
+            id="ControlNet",
         ),
     ],
 )

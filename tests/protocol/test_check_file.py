@@ -7,8 +7,8 @@ from linear_cases import LAYERS, input_shape, random_case
 from ppidm.protocol.check import draw_check
 from ppidm.protocol.check_file import read_checks, write_checks
 from ppidm.protocol.errors import PackageError
-from ppidm.protocol.manifest import SelfTest, Subgraph
 from ppidm.protocol.openings import Opening, read_openings, write_openings
+from ppidm.protocol.records import SelfTest, Subgraph
 
 
 def subgraph(name, *layers):

@@ -12,14 +12,7 @@ from ppidm.protocol.errors import InputError, PackageError
 from ppidm.protocol.manifest import (
     CheckManifest,
     ClientManifest,
-    ImageConfig,
-    Offload,
-    Program,
-    Programs,
-    Segment,
-    SelfTest,
     ServerManifest,
-    Subgraph,
     digests_of,
     file_digest,
     load_manifest,
@@ -27,6 +20,7 @@ from ppidm.protocol.manifest import (
     package_digest,
     write_manifest,
 )
+from ppidm.protocol.records import ImageConfig, Offload, Program, Programs, Segment, SelfTest, Subgraph
 from ppidm.protocol.ring import Ring
 
 KINDS = {"server": ServerManifest, "client": ClientManifest, "check": CheckManifest}

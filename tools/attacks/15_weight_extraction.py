@@ -20,7 +20,7 @@ from ppidm.runtime.limits import FEW_ELEMENTS
 
 if TYPE_CHECKING:
     from ppidm.protocol.linear import Layer
-    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Integers
 
 EXPECTED = SUCCEEDS

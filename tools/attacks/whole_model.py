@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from parties import Party
 
 from ppidm.engines.onnxruntime import CpuEngine
-from ppidm.export.package import ExportSettings, export_package
+from ppidm.export.package import export_package
+from ppidm.export.settings import ExportSettings
 from ppidm.protocol.manifest import ServerManifest, load_manifest
 from ppidm.runtime.service import Service
 

@@ -16,7 +16,8 @@ from tools.local_servers import local_servers
 from ppidm.client import PrivateStableDiffusionPipeline
 from ppidm.client.package import load_package
 from ppidm.client.servers import connect
-from ppidm.export.package import ExportSettings, export_package
+from ppidm.export.package import export_package
+from ppidm.export.settings import ExportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ppidm.client.package import ClientPackage
+    from ppidm.protocol.manifest import ClientManifest
 
     Floats = NDArray[np.float32]
     Progress = Callable[[str, int, int], None]
@@ -95,7 +97,7 @@ def private_painter(folder: Path, settings: Settings, progress: Progress) -> Ite
             yield PrivatePainter(pipe, recorder, first_slice(package), settings)
 
 
-def first_slice(package: ClientPackage) -> str:
+def first_slice(package: ClientPackage[ClientManifest]) -> str:
     """The slice that reads the latents."""
     channels = package.manifest.image.latent_channels
     return next(name for name, subgraph in package.slices.items() if subgraph.layers[0].in_channels == channels)

@@ -19,13 +19,7 @@ from ppidm.protocol.check_file import write_checks
 from ppidm.protocol.linear import Layer, apply
 from ppidm.protocol.manifest import (
     ClientManifest,
-    ImageConfig,
-    Offload,
-    Program,
-    Programs,
-    SelfTest,
     ServerManifest,
-    Subgraph,
     digests_of,
     file_digest,
     package_digest,
@@ -33,6 +27,7 @@ from ppidm.protocol.manifest import (
 )
 from ppidm.protocol.messages import answer, masked_request, seed_request
 from ppidm.protocol.prg import Seed
+from ppidm.protocol.records import ImageConfig, Offload, Program, Programs, SelfTest, Subgraph
 from ppidm.protocol.ring import Ring
 from ppidm.protocol.sampler_table import ENTRY, Kind
 

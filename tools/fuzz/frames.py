@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from victim import Victim
 
-    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.records import Subgraph
 
 METHODS = (
     *["ModelInfer"] * 3, "ModelMetadata", "ModelReady", "ServerMetadata", "ServerLive", "ServerReady", "ModelConfig",

@@ -24,7 +24,7 @@ from ppidm.protocol.prg import Seed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ppidm.protocol.manifest import Subgraph
+    from ppidm.protocol.records import Subgraph
 
 SERVICE = "/inference.GRPCInferenceService/"
 READY = "listening on "
