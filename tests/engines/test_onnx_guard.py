@@ -247,11 +247,11 @@ def test_a_damaged_graph_is_refused_or_opens_or_is_told_by_onnx_runtime(position
 
 
 def test_time_is_bounded():
-    started = time.monotonic()
+    started = time.thread_time()
     dims = field(5, field(1, b"\x01" * 10**7))
     for content in (b"\x42\x00" * 10**7, field(7, b"\x6a\x00" * 10**7), field(7, dims)):
         assert f"more than {wire.MAX_FIELDS} fields" in refusal(content)
-    assert time.monotonic() - started < 20
+    assert time.thread_time() - started < 20
 
 
 def test_what_the_reader_reads_is_what_protobuf_reads():

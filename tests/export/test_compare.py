@@ -59,7 +59,8 @@ def altered(offload, name, change):
 
 
 def one_slice(manifest):
-    return next(subgraph.name for subgraph in manifest.slices if "mid_block" in subgraph.name)
+    """The last one: an error of a layer in the middle may be too small in the output of a trained model."""
+    return next(subgraph.name for subgraph in manifest.slices if "conv_out" in subgraph.name)
 
 
 # the shipped model
