@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test check evaluate evaluate-quick fidelity bench bench-partition attacks tamper fuzz train vectors clean
+.PHONY: help demo test check evaluate evaluate-quick fidelity precision bench bench-partition attacks audits tamper fuzz train vectors clean
 
 help:
 	@echo "make demo      partition the shipped model, start two servers, draw a picture into demo/ (no torch needed)"
@@ -13,9 +13,11 @@ help:
 	@echo "make evaluate  quality and leakage on 200 prompts, against the paper's claims; about 40 minutes on 2 cores"
 	@echo "make evaluate-quick  the same with few pictures, to see that it works; minutes"
 	@echo "make fidelity  20 prompts x 3 schedulers against diffusers in float32; about 20 minutes on 2 cores"
+	@echo "make precision the same for packages whose answers are truncated: balanced and fast"
 	@echo "make bench     seconds and bytes of a private picture and of the same picture computed locally"
 	@echo "make bench-partition  FLOPs and bytes of sd15, sd21, sd-turbo, lcm and sdxl by offloaded share; tens of minutes"
 	@echo "make attacks   every attack of tools/attacks at full size, with its verdict; minutes"
+	@echo "make audits    how often altered answers escape audits, over 30,000 sessions; about 4 minutes"
 	@echo "make tamper    100,000 tampered answers, each caught and its liar named, and a million honest ones; about 15 minutes"
 	@echo "make fuzz      a million damaged inputs to everything that reads what strangers send; about 10 minutes"
 	@echo "make train     the shipped model anew, from npm packages, into build/train/model; hours on 2 cores, goes on where it was"
@@ -43,6 +45,10 @@ evaluate-quick: .venv/test.stamp
 fidelity: .venv/test.stamp
 	$(BIN)/python tools/fidelity.py
 
+precision: .venv/test.stamp
+	$(BIN)/python tools/fidelity.py --precision balanced
+	$(BIN)/python tools/fidelity.py --precision fast
+
 bench: .venv/test.stamp
 	$(BIN)/python tools/bench.py
 
@@ -51,6 +57,9 @@ bench-partition: .venv/test.stamp
 
 attacks: .venv/test.stamp
 	$(BIN)/python tools/attacks/run.py --output docs/measurements/attacks.json
+
+audits: .venv/test.stamp
+	$(BIN)/python tools/audits.py
 
 tamper: .venv/test.stamp
 	$(BIN)/python tools/tamper.py

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ppidm.client.package import ClientPackage
     from ppidm.client.servers import Servers
     from ppidm.engines.program import ProgramResult
-    from ppidm.protocol.manifest import ClientManifest, Manifest
+    from ppidm.protocol.manifest import ClientManifest, GraphManifest
+
+FLOAT16_BYTES = 2  # of a value in an unprotected split
 
 
 class Account:
@@ -33,7 +35,7 @@ class Account:
         self._traffic = [server.traffic for server in servers.all]
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._flops: Counter[str] = Counter()
-        self._rounds = self._evaluations = 0
+        self._rounds = self._evaluations = self._audits = self._relayed = self._float16_bytes = 0
         self._stage = "unet"
 
     @contextmanager
@@ -48,10 +50,21 @@ class Account:
         """What is offloaded from now on is the decoder's."""
         self._stage = "decoder"
 
-    def add_offloaded(self, flops: int) -> None:
-        """FLOPs of a slice; a server's work, counted once whatever the number of servers."""
+    def add_offloaded(self, flops: int, values: int = 0) -> None:
+        """FLOPs of a slice; a server's work, counted once whatever the number of servers. `values` went in and came out."""
         with self._lock:
             self._flops[self._stage] += flops
+            self._float16_bytes += FLOAT16_BYTES * values
+
+    def add_relayed(self, payload: int) -> None:
+        """Bytes that dealers sent to the evaluator, as declared."""
+        with self._lock:
+            self._relayed += payload
+
+    def add_audit(self) -> None:
+        """A request that was made again, for whole answers."""
+        with self._lock:
+            self._audits += 1
 
     def add_client(self, flops: int) -> None:
         """FLOPs of text encoder or VAE decoder."""
@@ -84,7 +97,9 @@ class Account:
             height=request.height,
             width=request.width,
             pictures=len(request.prompts) * request.pictures,
-            verified=package.checks is not None,
+            verified=package.checks is not None and not package.precision.dropped_bits,
+            precision=package.precision,
+            audits=self._audits,
             offload=self._offload_report(),
             traffic=self._traffic_report(),
             rounds=self._rounds,
@@ -92,13 +107,15 @@ class Account:
             seconds=SecondsReport(**{name: self._seconds[name] for name in SecondsReport.model_fields}),
         )
 
-    def graph_report(self, manifest: Manifest, *, verified: bool) -> GraphReport:
+    def graph_report(self, package: ClientPackage[GraphManifest]) -> GraphReport:
         """Close the account of a graph that is no pipeline."""
         self._seconds["total"] = perf_counter() - self._start
         return GraphReport(
-            model=manifest.model,
-            package=manifest.package,
-            verified=verified,
+            model=package.manifest.model,
+            package=package.manifest.package,
+            verified=package.checks is not None and not package.precision.dropped_bits,
+            precision=package.precision,
+            audits=self._audits,
             offload_fraction=self._offload_report().fraction,
             traffic=self._traffic_report(),
             rounds=self._rounds,
@@ -116,4 +133,6 @@ class Account:
             TrafficReport(sent=server.traffic.sent - before.sent, received=server.traffic.received - before.received)
             for server, before in zip(self._servers.all, self._traffic, strict=True)
         )
-        return TrafficReports(evaluator=evaluator, dealers=tuple(dealers))
+        return TrafficReports(
+            evaluator=evaluator, dealers=tuple(dealers), relay=self._relayed, float16_split=self._float16_bytes
+        )

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from PIL.PngImagePlugin import PngInfo
 
+from ppidm.client.exchange import Mode
 from ppidm.client.files import check_timeout, check_writable, load_array, write_whole
 from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.pipeline import PrivateStableDiffusionOutput, PrivateStableDiffusionPipeline
+from ppidm.protocol.audit import DEFAULT_SHARE, require_share
 from ppidm.protocol.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class GenerateSettings:
     report: Path | None = None
     check: Path | None = None
     verify: bool = True
+    audit: float = DEFAULT_SHARE
+    mode: Mode = Mode.DIRECT
     signer: Path | None = None
     timeout: float = 60.0
     links: LinkSettings = LOOPBACK
@@ -85,6 +89,8 @@ def generate(
         dealers=settings.dealers,
         check=settings.check,
         verify=settings.verify,
+        audit=settings.audit,
+        mode=settings.mode,
         signer=settings.signer,
         timeout=settings.timeout,
         links=settings.links,
@@ -117,6 +123,7 @@ def _check_settings(settings: GenerateSettings) -> None:
         raise InputError("--seed and --latents are both given; expected one of them: either draws the initial noise")
     if settings.seed is not None and settings.seed < 0:
         raise InputError(f"--seed is {settings.seed}; expected 0 or more")
+    require_share(settings.audit)
     check_timeout(settings.timeout)
     if settings.output.suffix.lower() != ".png":
         raise InputError(f"--output is {settings.output}; expected a name that ends in .png")

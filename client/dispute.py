@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ppidm.protocol.check import CheckVectors
     from ppidm.protocol.messages import Tensor
     from ppidm.protocol.records import Subgraph
-    from ppidm.protocol.ring import Digits, Ring
+    from ppidm.protocol.ring import Digits, Elements, Ring
     from ppidm.protocol.run import Transcript
 
 
@@ -52,11 +52,35 @@ def _verdict(
     answer: Sequence[Tensor],
 ) -> str | None:
     digits = _digits(ring, subgraph, request)
+    return verdict_on(ring, subgraph, checks, server, digits, parse_answer(answer, subgraph.layers, digits.shape[1:]))
+
+
+def verdict_on(
+    ring: Ring,
+    subgraph: Subgraph,
+    checks: Sequence[CheckVectors],
+    server: Server,
+    digits: Digits,
+    first: Sequence[Elements],
+) -> str | None:
+    """Ask one server for its limb products, and judge it.
+
+    Args:
+        ring: of the request.
+        subgraph: the slice.
+        checks: of each layer.
+        server: who is judged.
+        digits: what it computed on.
+        first: what it made of them in the disputed request, per layer.
+
+    Returns:
+        What is wrong with it, or None.
+    """
     shape = digits.shape[1:]
     try:
         asked = [server.ask(subgraph.name, masked_request(limb)) for limb in limb_requests(digits)]
         products = [parse_answer(pending(), subgraph.layers, shape) for pending in asked]
-        return judge(ring, subgraph.layers, checks, digits, parse_answer(answer, subgraph.layers, shape), products)
+        return judge(ring, subgraph.layers, checks, digits, first, products)
     except (InputError, PeerError) as error:
         return f"it did not show its limb products ({error})"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ppidm.client.account import Account
+from ppidm.client.exchange import Mode
 from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.offload import Offloader
 from ppidm.client.package import load_graph_package
 from ppidm.client.servers import connect
 from ppidm.engines.program import ProgramRunner
+from ppidm.protocol.audit import DEFAULT_SHARE, require_share
 from ppidm.protocol.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +55,15 @@ class PrivateGraph:
             graph({"x": x}).outputs["y"]
     """
 
-    def __init__(self, package: ClientPackage[GraphManifest], servers: Servers, threads: int = 0) -> None:
+    def __init__(
+        self,
+        package: ClientPackage[GraphManifest],
+        servers: Servers,
+        threads: int = 0,
+        audit: float = DEFAULT_SHARE,
+        mode: Mode = Mode.DIRECT,
+    ) -> None:
+        self._audit, self._mode = audit, mode
         self._package, self._servers, self._manifest = package, servers, package.manifest
         self._pool = ThreadPoolExecutor(IN_FLIGHT, "ppidm-step")
         self._program = ProgramRunner(package.directory, self._manifest.program, threads)
@@ -66,15 +77,18 @@ class PrivateGraph:
         dealers: Sequence[str],
         check: str | Path | None = None,
         verify: bool = True,
+        audit: float = DEFAULT_SHARE,
+        mode: Mode = Mode.DIRECT,
         signer: str | Path | None = None,
         timeout: float = 60.0,
         threads: int = 0,
         links: LinkSettings = LOOPBACK,
     ) -> Self:
         """Load `OUT/client` of `ppidm export FILE.onnx`, and connect; see `PrivateStableDiffusionPipeline.from_package`."""
+        require_share(audit)
         check, signer = (None if given is None else Path(given) for given in (check, signer))
         package = load_graph_package(Path(path), check, verify=verify, signer=signer)
-        return cls(package, connect(evaluator, dealers, package.manifest.package, timeout, links), threads)
+        return cls(package, connect(evaluator, dealers, package.manifest.package, timeout, links), threads, audit, mode)
 
     def __call__(self, inputs: Mapping[str, Floats]) -> GraphOutput:
         """Run the graph.
@@ -93,14 +107,14 @@ class PrivateGraph:
         """
         self._check(inputs)
         account = Account(self._servers)
-        offload = Offloader(self._package, self._servers, account)
-        with np.errstate(over="ignore", invalid="ignore"):  # told at the end, and only then
+        with (
+            np.errstate(over="ignore", invalid="ignore"),  # told at the end, and only then
+            closing(Offloader(self._package, self._servers, account, self._audit, self._mode)) as offload,
+        ):
             result = self._program.run(inputs, offload, self._pool)
         account.add_side_by_side([result], evaluations=1)
         offload.raise_if_not_finite(*result.outputs.values())
-        return GraphOutput(
-            result.outputs, account.graph_report(self._manifest, verified=self._package.checks is not None)
-        )
+        return GraphOutput(result.outputs, account.graph_report(self._package))
 
     def _check(self, inputs: Mapping[str, Floats]) -> None:
         expected = {value.name: value.shape for value in self._manifest.inputs}

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from ppidm.client.greeting import greet
 from ppidm.protocol.address import loopback_address, parse_address
 from ppidm.protocol.certificates import Identity, load_identity, name_in, parse_certificates, parse_pin
 from ppidm.protocol.errors import InputError
+from ppidm.protocol.greeting import greet
 from ppidm.protocol.tls import require_tls_1_3
 from ppidm.protocol.tokens import load_tokens
 

@@ -8,30 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ppidm.client.dispute import find_liars
+from ppidm.client.direct import DirectExchange
+from ppidm.client.exchange import Exchange, Mode
+from ppidm.client.relay import RelayExchange
 from ppidm.client.shapes import ShapeRecord
-from ppidm.protocol.errors import CheckError, InputError, NonFiniteError, PeerError
+from ppidm.protocol.audit import DEFAULT_SHARE
+from ppidm.protocol.errors import NonFiniteError
 from ppidm.protocol.fixed_point import decode, encode, largest_scale
-from ppidm.protocol.masks import Mask
-from ppidm.protocol.messages import parse_answer
 from ppidm.protocol.pieces import pieces_of, put_together
-from ppidm.protocol.run import ask, open_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from ppidm.client.account import Account
     from ppidm.client.package import ClientPackage
     from ppidm.client.servers import Servers
-    from ppidm.protocol.check import CheckVectors
-    from ppidm.protocol.linear import Shape
-    from ppidm.protocol.messages import Tensor
     from ppidm.protocol.pieces import Piece
     from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Integers
-    from ppidm.protocol.run import Transcript
 
     Floats = NDArray[np.float32]
 
@@ -46,14 +42,27 @@ class Offloader:
         package: slices, openings and check vectors.
         servers: who computes.
         account: gets FLOPs, and the seconds of "mask", "wait" and "open".
+        audit: share of truncated answers that are audited.
+        mode: direct, or relay.
 
     Attributes:
         non_finite: name of the first slice whose input held inf or nan, or None. Zeros were sent in its place, so that
             traffic does not depend on it; whoever owns the call raises after the last request.
     """
 
-    def __init__(self, package: ClientPackage[Any], servers: Servers, account: Account) -> None:
-        self._package, self._servers, self._account = package, servers, account
+    def __init__(
+        self,
+        package: ClientPackage[Any],
+        servers: Servers,
+        account: Account,
+        audit: float = DEFAULT_SHARE,
+        mode: Mode = Mode.DIRECT,
+    ) -> None:
+        self._package, self._dealers, self._account = package, len(servers.dealers), account
+        self._ask = Exchange(
+            DirectExchange(package, servers, account, audit),
+            partial(RelayExchange, package, servers, account, audit) if mode is Mode.RELAY else None,
+        )
         self._shapes = ShapeRecord()
         self._failure: Exception | None = None
         self.non_finite: str | None = None
@@ -87,8 +96,9 @@ class Offloader:
         else:
             with ThreadPoolExecutor(PIECES_IN_FLIGHT, "ppidm-piece") as pool:
                 results = list(pool.map(asked, pieces))
-        self._account.add_offloaded(sum(layer.flops(rows.shape) for layer in subgraph.layers))
         whole = [put_together(pieces, parts, layer) for layer, parts in enumerate(zip(*results, strict=True))]
+        values = rows.size + sum(y.size for y in whole)
+        self._account.add_offloaded(sum(layer.flops(rows.shape) for layer in subgraph.layers), values)
         return [y.reshape(*x.shape[:-1], -1) if y.ndim != x.ndim else y for y in whole]
 
     def _scaled(self, subgraph: Subgraph, x: Floats) -> tuple[Floats, float]:
@@ -97,53 +107,26 @@ class Offloader:
             if not np.isfinite(x).all():
                 self.non_finite = self.non_finite or subgraph.name
                 x = np.zeros_like(x)
-            return x, largest_scale(self._package.ring, subgraph.layers, x, len(self._servers.dealers))
+            ring, dropped_bits = self._package.ring, self._package.precision.dropped_bits
+            return x, largest_scale(ring, subgraph.layers, x, self._dealers, dropped_bits)
 
     def _ask_piece(self, subgraph: Subgraph, x: Floats, scale: float, piece: Piece) -> list[Floats]:
         with self._account.timed("mask"):
             encoded = encode(x[piece.index], scale)
         return self._decode(subgraph.name, self._ask(subgraph, encoded), scale)
 
-    def _ask(self, subgraph: Subgraph, x: Integers) -> list[Integers]:
-        with self._account.timed("mask"):
-            mask = Mask.fresh(self._package.ring, x.shape, len(self._servers.dealers))
-            transcript = ask(self._package.ring, x, mask)
-        with self._account.timed("wait"):
-            asked = zip(self._servers.all, transcript.requests, strict=True)
-            answers = [server.ask(subgraph.name, request) for server, request in asked]
-            transcript.answers = [answer() for answer in answers]
-        with self._account.timed("open"):
-            self._require_well_formed(subgraph, x.shape, transcript.answers)
-            checks = self._package.checks_of(subgraph.name)
-            try:
-                return open_answers(self._package.ring, subgraph.layers, checks, x, transcript.answers)
-            except CheckError as error:
-                assert checks is not None, "without check vectors nothing can fail"
-                raise self._accusation(subgraph, checks, transcript, str(error)) from None
-
-    def _accusation(
-        self, subgraph: Subgraph, checks: Sequence[CheckVectors], transcript: Transcript, problem: str
-    ) -> CheckError:
-        """What to raise after a failed check: every server is judged by itself, and the liars are named."""
-        liars = find_liars(self._package.ring, subgraph, checks, self._servers, transcript)
-        named = "; ".join(f"{server} lied or is broken: {verdict}" for server, verdict in liars.items())
-        return CheckError(
-            f"{problem}. {named or 'No server could be convicted'}. Took part: {self._servers}. The picture is abandoned; use "
-            "another server in its place",
-            tuple(liars),
-        )
-
-    def _require_well_formed(self, subgraph: Subgraph, shape: Shape, received: Sequence[Sequence[Tensor]]) -> None:
-        for server, tensors in zip(self._servers.all, received, strict=True):
-            try:
-                parse_answer(tensors, subgraph.layers, shape)
-            except InputError as error:
-                raise PeerError(f"{server}: {error}") from None
-
     def _decode(self, name: str, results: Sequence[Integers], scale: float) -> list[Floats]:
         with self._account.timed("open"):
             openings = self._package.openings[name]
             return [decode(y, scale, o.scales, o.bias) for y, o in zip(results, openings, strict=True)]
+
+    def expect(self, requests: Mapping[str, int]) -> None:
+        """Say how often each slice will be asked for, from now on."""
+        self._ask.expect(requests)
+
+    def close(self) -> None:
+        """The call is over."""
+        self._ask.close()
 
     def abandon(self) -> None:
         """End this call at its next slice, in every thread."""

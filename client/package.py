@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ppidm.protocol.check import CheckVectors
     from ppidm.protocol.openings import Opening
+    from ppidm.protocol.precision import Precision
     from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Ring
 
@@ -37,6 +38,11 @@ class ClientPackage(Generic[M]):
     def ring(self) -> Ring:
         """The ring of all slices."""
         return self.manifest.ring
+
+    @property
+    def precision(self) -> Precision:
+        """Whole answers that are checked, or truncated ones that are audited."""
+        return self.manifest.precision
 
     def checks_of(self, name: str) -> Sequence[CheckVectors] | None:
         """The check vectors of a slice, one per layer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,7 @@ from ppidm.client.account import Account
 from ppidm.client.arguments import Request, make_generator, make_request
 from ppidm.client.conditions import Conditioner
 from ppidm.client.denoiser import Denoiser
+from ppidm.client.exchange import Mode
 from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.offload import Offloader
 from ppidm.client.package import ClientPackage, load_package
@@ -22,6 +24,7 @@ from ppidm.client.pictures import ImageDecoder, pil_from_floats
 from ppidm.client.sampler import Sampler
 from ppidm.client.servers import Servers, connect
 from ppidm.engines.unet import PartitionedUNet
+from ppidm.protocol.audit import DEFAULT_SHARE, require_share
 from ppidm.protocol.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,7 +72,15 @@ class PrivateStableDiffusionPipeline:
             pipe("red apple, 3d style").images[0].save("apple.png")
     """
 
-    def __init__(self, package: ClientPackage[ClientManifest], servers: Servers, threads: int = 0) -> None:
+    def __init__(
+        self,
+        package: ClientPackage[ClientManifest],
+        servers: Servers,
+        threads: int = 0,
+        audit: float = DEFAULT_SHARE,
+        mode: Mode = Mode.DIRECT,
+    ) -> None:
+        self._audit, self._mode = audit, mode
         self._package, self._servers, self._manifest = package, servers, package.manifest
         self.num_evaluations = 0
         self._pool = ThreadPoolExecutor(IN_FLIGHT, "ppidm-step")
@@ -86,6 +97,8 @@ class PrivateStableDiffusionPipeline:
         dealers: Sequence[str],
         check: str | Path | None = None,
         verify: bool = True,
+        audit: float = DEFAULT_SHARE,
+        mode: Mode = Mode.DIRECT,
         signer: str | Path | None = None,
         timeout: float = 60.0,
         threads: int = 0,
@@ -98,7 +111,10 @@ class PrivateStableDiffusionPipeline:
             evaluator: HOST:PORT of the server that gets masked activations.
             dealers: HOST:PORT of the servers that get seeds; one or more, run by other operators than the evaluator.
             check: this user's check vectors; by default the folder `check` beside `path`.
-            verify: check every answer. Turn it off for measurements only.
+            verify: check every answer, or audit truncated ones. Turn it off for measurements only.
+            audit: share of truncated answers that are audited; packages of precision exact have none.
+            mode: direct: every server answers the client. relay: dealers send their shares to the evaluator, ahead, and the
+                client downloads one answer, whatever the number of dealers.
             signer: PEM file with the public key of who must have signed the package; None takes any.
             timeout: seconds that one request may take.
             threads: of each of the client's own graphs; 0 means one per core.
@@ -109,9 +125,10 @@ class PrivateStableDiffusionPipeline:
             InputError: a bad address, or a server in two roles.
             PeerError: a server cannot be reached or has another package.
         """
+        require_share(audit)
         check, signer = (None if given is None else Path(given) for given in (check, signer))
         package = load_package(Path(path), check, verify=verify, signer=signer)
-        return cls(package, connect(evaluator, dealers, package.manifest.package, timeout, links), threads)
+        return cls(package, connect(evaluator, dealers, package.manifest.package, timeout, links), threads, audit, mode)
 
     def __call__(
         self,
@@ -175,9 +192,9 @@ class PrivateStableDiffusionPipeline:
         rng = make_generator(generator)
         self.num_evaluations = len(sampler.timesteps)
         account = Account(self._servers)
-        offload = Offloader(self._package, self._servers, account)
-        latents = self._denoise(offload, account, request, sampler, rng, callback_on_step_end)
-        images = latents if output_type == "latent" else self._decode(offload, account, latents)
+        with closing(Offloader(self._package, self._servers, account, self._audit, self._mode)) as offload:
+            latents = self._denoise(offload, account, request, sampler, rng, callback_on_step_end)
+            images = latents if output_type == "latent" else self._decode(offload, account, latents)
         offload.raise_if_not_finite(latents, images)
         report = account.report(self._package, request, name, num_inference_steps)
         output = PrivateStableDiffusionOutput(pil_from_floats(images) if output_type == "pil" else images, None, report)
@@ -198,6 +215,7 @@ class PrivateStableDiffusionPipeline:
         with account.timed("unet"), np.errstate(over="ignore", invalid="ignore"):  # told at the end, and only then
             denoiser = Denoiser(self._unet, offload, account, request)
             denoiser.prepare(conditions, sampler.timesteps)
+            offload.expect(self._requests(request, len(sampler.timesteps)))
             state = sampler.start(request.initial_latents(self._manifest.image, rng))
             for step, timestep in enumerate(sampler.timesteps):
                 state.step(denoiser(state.model_input(), step), lambda: request.draw(self._manifest.image, rng))
@@ -205,6 +223,12 @@ class PrivateStableDiffusionPipeline:
                     tensors = callback(self, step, timestep, {"latents": state.latents})
                     state.latents = tensors.get("latents", state.latents)
         return state.latents
+
+    def _requests(self, request: Request, evaluations: int) -> dict[str, int]:
+        """How often each slice will be asked for, by the steps of the sampler."""
+        times = evaluations * (2 if request.guided else 1)
+        steps = self._manifest.programs.sample.steps
+        return {step.slice: times for step in steps if step.kind == "offload"}
 
     def _decode(self, offload: Offloader, account: Account, latents: Floats) -> Floats:
         if not self._decoder.is_offloaded:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from ppidm.protocol.precision import Precision  # noqa: TC001  (pydantic reads it at run time)
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -24,10 +26,17 @@ class TrafficReport(_Part):
 
 
 class TrafficReports(_Part):
-    """Bytes by server."""
+    """Bytes by server.
+
+    Attributes:
+        relay: from dealers to the evaluator, as declared (`protocol.cost`).
+        float16_split: what an unprotected split of the same layers would have moved, in float16.
+    """
 
     evaluator: TrafficReport
     dealers: tuple[TrafficReport, ...]
+    relay: int
+    float16_split: int
 
 
 class SecondsReport(_Part):
@@ -50,6 +59,8 @@ class Report(_Part):
         rounds: dependent exchanges.
         evaluations: of the U-Net, in samples: guidance counts two per step and picture.
         verified: whether every answer was checked.
+        precision: of the package.
+        audits: requests with truncated answers that were made again, for whole ones; not among the rounds.
     """
 
     model: str
@@ -60,6 +71,8 @@ class Report(_Part):
     width: int
     pictures: int
     verified: bool
+    precision: Precision
+    audits: int
     offload: OffloadReport
     traffic: TrafficReports
     rounds: int
@@ -73,6 +86,8 @@ class GraphReport(_Part):
     model: str
     package: str
     verified: bool
+    precision: Precision
+    audits: int
     offload_fraction: float
     traffic: TrafficReports
     rounds: int

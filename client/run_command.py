@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ppidm.client.exchange import Mode
 from ppidm.client.files import check_timeout, check_writable, load_array, write_whole
 from ppidm.client.graph import PrivateGraph
 from ppidm.client.links import LOOPBACK, LinkSettings
+from ppidm.protocol.audit import DEFAULT_SHARE, require_share
 from ppidm.protocol.errors import InputError
 
 
@@ -27,6 +29,8 @@ class RunSettings:
     report: Path | None = None
     check: Path | None = None
     verify: bool = True
+    audit: float = DEFAULT_SHARE
+    mode: Mode = Mode.DIRECT
     signer: Path | None = None
     timeout: float = 60.0
     links: LinkSettings = LOOPBACK
@@ -43,6 +47,7 @@ def run(settings: RunSettings) -> list[Path]:
         PpidmError: see `PrivateGraph`. Nothing is written then.
         OSError: a file cannot be written.
     """
+    require_share(settings.audit)
     check_timeout(settings.timeout)
     if settings.report is not None:
         check_writable("--report", settings.report)
@@ -54,6 +59,8 @@ def run(settings: RunSettings) -> list[Path]:
         dealers=settings.dealers,
         check=settings.check,
         verify=settings.verify,
+        audit=settings.audit,
+        mode=settings.mode,
         signer=settings.signer,
         timeout=settings.timeout,
         links=settings.links,

@@ -15,6 +15,7 @@ from ppidm.protocol.address import parse_address
 from ppidm.protocol.errors import InputError, PeerError
 from ppidm.protocol.handshake import Handshake, parse_extensions
 from ppidm.protocol.messages import Tensor
+from ppidm.protocol.relay_messages import SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,7 +82,8 @@ class Server:
         self._counter = _ByteCounter()
         self._link = open_link(parse_address(address), links, timeout)
         self.address = self._link.address
-        self._stub = GRPCInferenceServiceStub(grpc.intercept_channel(self._link.channel, self._counter))
+        self._channel = grpc.intercept_channel(self._link.channel, self._counter)
+        self._stub = GRPCInferenceServiceStub(self._channel)
 
     def __str__(self) -> str:
         return f"{self.role} {self.address}"
@@ -118,8 +120,22 @@ class Server:
         Returns:
             A function that waits for the answer, and raises PeerError if there is none.
         """
+        return self._pending(self._stub.ModelInfer, model, tensors)
+
+    def relay(self, method: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Call a method of relay mode.
+
+        Raises:
+            PeerError: there is no answer.
+        """
+        multicallable = self._channel.unary_unary(
+            f"/{SERVICE}/{method}", pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
+        )
+        return self._pending(multicallable, "", tensors)()
+
+    def _pending(self, method: Any, model: str, tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:  # noqa: ANN401
         request = _request_from_tensors(model, tensors)
-        call = self._stub.ModelInfer.future(request, timeout=self._timeout, metadata=self._link.metadata)
+        call = method.future(request, timeout=self._timeout, metadata=self._link.metadata)
 
         def answer() -> list[Tensor]:
             try:

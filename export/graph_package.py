@@ -78,9 +78,11 @@ class _Export(Packing):
         error = max(require_equal(*pair) for pair in zip(expected, got, strict=True))
         slices = self.write_slices([part])
         self.progress("comparing the slices with the graph", 0, 1)
-        offload = SliceOffload(self.server, slices.subgraphs, slices.openings, self.ring)
+        offload = SliceOffload(
+            self.server, slices.subgraphs, slices.openings, self.ring, self.settings.precision.dropped_bits
+        )
         got = program_outputs(self.client, program, feeds, offload)
-        snr = min(require_close(*pair) for pair in zip(expected, got, strict=True))
+        snr = min(require_close(*pair, self.settings.precision) for pair in zip(expected, got, strict=True))
         inputs = tuple(GraphInput(name=name, shape=shape) for name, shape in self.shapes.items())
         self.write_manifests(self.path.stem, slices, GraphManifest, program=program, inputs=inputs)
         return ExportResult(self.settings.out, len(part.groups), part.segments, error, snr, part.share)

@@ -89,8 +89,10 @@ class _Export(Packing):
         error = max(require_equal(*pair) for pair in comparison.pairs(programs, floats))
         slices = self.write_slices(parts)
         self.progress("comparing the slices with the traced pipeline", 0, 1)
-        quantised = SliceOffload(self.server, slices.subgraphs, slices.openings, self.ring)
-        snr = min(require_close(*pair) for pair in comparison.pairs(programs, quantised))
+        quantised = SliceOffload(
+            self.server, slices.subgraphs, slices.openings, self.ring, self.settings.precision.dropped_bits
+        )
+        snr = min(require_close(*pair, self.settings.precision) for pair in comparison.pairs(programs, quantised))
         self.write_manifests(
             self.model.resolve().name,
             slices,

@@ -12,13 +12,13 @@ from ppidm.export.client_files import save_graph
 from ppidm.export.graph import load_graph
 from ppidm.export.offload import Group, cut_offloaded
 from ppidm.export.partition import partition_graph
-from ppidm.export.quantize import WEIGHT_BITS, QuantizedLayer, quantize_layer
+from ppidm.export.quantize import QuantizedLayer, quantize_layer
 from ppidm.export.settings import ExportSettings, OffloadChoice, Progress
 from ppidm.export.share import choose_share, work_of
 from ppidm.export.slices import slice_from_layers
 from ppidm.protocol.check import CheckVectors, draw_check, require_norm
 from ppidm.protocol.check_file import VECTORS, write_checks
-from ppidm.protocol.linear import apply
+from ppidm.protocol.linear import ANSWER_RING, apply
 from ppidm.protocol.manifest import (
     CheckManifest,
     Manifest,
@@ -30,8 +30,8 @@ from ppidm.protocol.manifest import (
     write_manifest,
 )
 from ppidm.protocol.openings import OPENINGS, Opening, write_openings
+from ppidm.protocol.precision import Precision
 from ppidm.protocol.records import SelfTest, Subgraph
-from ppidm.protocol.ring import Ring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ class Packing:
 
     def __init__(self, staging: Path, settings: ExportSettings, progress: Progress) -> None:
         self.settings, self.progress = settings, progress
-        self.ring = Ring(32)
+        self.ring = settings.precision.ring
         self.client, self.check, self.server = staging / "client", staging / "check", staging / "server-0"
         (self.client / "segments").mkdir(parents=True)
         (self.server / "slices").mkdir(parents=True)
@@ -136,7 +136,10 @@ class Packing:
         for part in parts:
             for group in part.groups:
                 self.progress("writing slices", len(slices.subgraphs), total)
-                layers = [quantize_layer(linear.layer, linear.weights(), linear.bias()) for linear in group.operators]
+                bits = self._weight_bits
+                layers = [
+                    quantize_layer(linear.layer, linear.weights(), linear.bias(), bits) for linear in group.operators
+                ]
                 slices.subgraphs.append(self._write_slice(group.name, layers, part.dry.shapes[group.name]))
                 slices.openings[group.name] = [Opening(layer.scales, layer.bias) for layer in layers]
                 for layer in layers:
@@ -144,12 +147,18 @@ class Packing:
                 slices.checks[group.name] = [draw_check(layer.layer, layer.weights) for layer in layers]
         return slices
 
+    @property
+    def _weight_bits(self) -> int | None:
+        """Of every layer; None lets each have what suits it."""
+        precision = self.settings.precision
+        return precision.weight_bits if precision is Precision.FAST else None
+
     def _write_slice(self, name: str, layers: list[QuantizedLayer], shape: Shape) -> Subgraph:
         file = f"slices/{name}.onnx"
         save_graph(slice_from_layers(name, layers, self.ring), self.server / file, SLICE)
         tested = _test_shape([layer.layer for layer in layers], shape)
         digits = test_digits(self.ring, tested)
-        answers = [apply(layer.layer, layer.weights, digits, self.ring).view("<i4") for layer in layers]
+        answers = [apply(layer.layer, layer.weights, digits, ANSWER_RING).view("<i4") for layer in layers]
         return Subgraph(
             name=name,
             file=file,
@@ -174,7 +183,8 @@ class Packing:
             "model": model,
             "package": package_digest(slices.subgraphs),
             "ring_bits": self.ring.bits,
-            "weight_bits": WEIGHT_BITS,
+            "weight_bits": self.settings.precision.weight_bits,
+            "precision": self.settings.precision,
             "slices": tuple(slices.subgraphs),
         }
         fields |= {"servers": self.settings.servers}

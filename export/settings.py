@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
 from ppidm.protocol.errors import InputError
+from ppidm.protocol.precision import Precision
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +67,7 @@ class ExportSettings:
     components: tuple[str, ...] = (UNET,)
     input_shapes: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
+    precision: Precision = Precision.EXACT
 
     def __post_init__(self) -> None:
         if self.servers < 2:  # noqa: PLR2004

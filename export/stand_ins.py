@@ -12,6 +12,7 @@ import numpy as np
 from ppidm.engines.onnxruntime import CpuEngine
 from ppidm.protocol.fixed_point import decode, encode, largest_scale
 from ppidm.protocol.linear import patches
+from ppidm.protocol.precision import restore, truncate
 from ppidm.protocol.shares import aggregate
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ppidm.protocol.linear import Layer, Shape
     from ppidm.protocol.openings import Opening
     from ppidm.protocol.records import Subgraph
-    from ppidm.protocol.ring import Ring
+    from ppidm.protocol.ring import Elements, Ring
 
     Floats = NDArray[np.float32]
 
@@ -65,9 +66,14 @@ class SliceOffload:
     """The exported slices, on encoded but unmasked activations: masking cancels exactly, so the result is the same."""
 
     def __init__(
-        self, server: Path, slices: Sequence[Subgraph], openings: Mapping[str, Sequence[Opening]], ring: Ring
+        self,
+        server: Path,
+        slices: Sequence[Subgraph],
+        openings: Mapping[str, Sequence[Opening]],
+        ring: Ring,
+        dropped_bits: int = 0,
     ) -> None:
-        self._engine, self._server, self._ring = CpuEngine(ring), server, ring
+        self._engine, self._server, self._ring, self._dropped_bits = CpuEngine(ring), server, ring, dropped_bits
         self._slices = {subgraph.name: subgraph for subgraph in slices}
         self._openings = openings
 
@@ -75,12 +81,21 @@ class SliceOffload:
         """See `engines.program.ProgramRunner.run`."""
         subgraph = self._slices[name]
         rows = _rows(subgraph.layers[0], x)
-        scale = largest_scale(self._ring, subgraph.layers, rows, dealers=1)
+        scale = largest_scale(self._ring, subgraph.layers, rows, 1, self._dropped_bits)
         digits = self._ring.to_digits(self._ring.reduce(encode(rows, scale)))
         answers = self._engine.load(self._server, subgraph).run(digits)
         pairs = zip(answers, self._openings[name], strict=True)
-        sums = ((aggregate(self._ring, [answer.view(np.uint32)]), opening) for answer, opening in pairs)
+        sums = ((aggregate(self._ring, self._shares(answer)), opening) for answer, opening in pairs)
         return _restored([decode(y, scale, opening.scales, opening.bias) for y, opening in sums], x, rows)
+
+    def _shares(self, answer: NDArray[np.int32]) -> list[Elements]:
+        """The answer, as one share; as two that are truncated if answers are."""
+        whole = answer.view(np.uint32) & self._ring.mask
+        if not self._dropped_bits:
+            return [whole]
+        share = np.random.default_rng(0).integers(0, 2**32, whole.shape, np.uint32) & self._ring.mask
+        shares = share, (whole - share) & self._ring.mask
+        return [restore(truncate(self._ring, each, self._dropped_bits), self._dropped_bits) for each in shares]
 
 
 def _rows(layer: Layer, x: Floats) -> Floats:

@@ -34,7 +34,9 @@ def headroom(ring: Ring, dealers: int, dropped_bits: int = 0) -> float:
     return 2.0 ** (ring.bits - 1) - error
 
 
-def largest_scale(ring: Ring, layers: Sequence[Layer], x: NDArray[np.float32], dealers: int) -> float:
+def largest_scale(
+    ring: Ring, layers: Sequence[Layer], x: NDArray[np.float32], dealers: int, dropped_bits: int = 0
+) -> float:
     """The largest scale s at which round(s x) fits and every result of every layer fits.
 
     Rounding adds at most sqrt(K) / 2 to the norm of a row of K values, which is taken off first.
@@ -44,6 +46,7 @@ def largest_scale(ring: Ring, layers: Sequence[Layer], x: NDArray[np.float32], d
         layers: all layers of a slice; they share the input.
         x: a finite activation, channels last.
         dealers: number of dealers.
+        dropped_bits: low bits that answers do not carry.
 
     Returns:
         s > 0 (1 for an activation of zeros).
@@ -51,7 +54,9 @@ def largest_scale(ring: Ring, layers: Sequence[Layer], x: NDArray[np.float32], d
     Raises:
         PackageError: the weights of a layer leave no room in the ring; depends on public values only.
     """
-    rooms = [_room(ring, layer, dealers) for layer in layers]  # raises whatever x is: aborts must not depend on it
+    rooms = [
+        _room(layer, ring.bits, headroom(ring, dealers, dropped_bits)) for layer in layers
+    ]  # raises whatever x is: aborts must not depend on it
     largest = float(np.abs(x).max(initial=0.0))
     if largest == 0.0:
         return 1.0
@@ -62,11 +67,11 @@ def largest_scale(ring: Ring, layers: Sequence[Layer], x: NDArray[np.float32], d
     return scale * MARGIN
 
 
-def _room(ring: Ring, layer: Layer, dealers: int) -> float:
-    """What the norm of a row may be after encoding, before rounding."""
-    room = headroom(ring, dealers) / max(layer.weight_norm, 1.0) - sqrt(layer.row_length) / 2
+def _room(layer: Layer, bits: int, largest: float) -> float:
+    """What the norm of a row may be after encoding, before rounding, for results of at most `largest`."""
+    room = largest / max(layer.weight_norm, 1.0) - sqrt(layer.row_length) / 2
     if room <= 0:
-        raise PackageError(f"{layer.name}: weights of norm {layer.weight_norm:.3g} leave no room in {ring.bits} bits")
+        raise PackageError(f"{layer.name}: weights of norm {layer.weight_norm:.3g} leave no room in {bits} bits")
     return room
 
 

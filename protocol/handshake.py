@@ -15,20 +15,23 @@ if TYPE_CHECKING:
 
 PACKAGE_EXTENSION = "ppidm.package:"
 INSTANCE_EXTENSION = "ppidm.instance:"
+SIGNER_EXTENSION = "ppidm.signer:"
 _LONGEST_QUOTE = 200  # characters of a server's text that an error message repeats
 
 
 @dataclass(frozen=True)
 class Handshake:
-    """`package`: digest of all slices. `instance`: random name of the server process."""
+    """`package`: digest of all slices. `instance`: random name of the server process. `signer`: its Ed25519 key, or ""."""
 
     package: str
     instance: str
+    signer: str = ""
 
 
-def extensions(package: str, instance: str) -> list[str]:
+def extensions(package: str, instance: str, signer: str = "") -> list[str]:
     """The extensions of a server."""
-    return [PACKAGE_EXTENSION + package, INSTANCE_EXTENSION + instance]
+    signers = [SIGNER_EXTENSION + signer] if signer else []
+    return [PACKAGE_EXTENSION + package, INSTANCE_EXTENSION + instance, *signers]
 
 
 def parse_extensions(texts: Sequence[str]) -> Handshake:
@@ -37,7 +40,9 @@ def parse_extensions(texts: Sequence[str]) -> Handshake:
     Raises:
         InputError: not a server of ppidm, or it contradicts itself.
     """
-    return Handshake(_only(texts, PACKAGE_EXTENSION), _only(texts, INSTANCE_EXTENSION))
+    is_signing = any(text.startswith(SIGNER_EXTENSION) for text in texts)
+    signer = _only(texts, SIGNER_EXTENSION) if is_signing else ""
+    return Handshake(_only(texts, PACKAGE_EXTENSION), _only(texts, INSTANCE_EXTENSION), signer)
 
 
 def _only(texts: Sequence[str], prefix: str) -> str:

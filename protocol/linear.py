@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Shape = tuple[int, ...]
 
 
+ANSWER_RING = Ring(32)  # answers are int32: W x modulo 2**32, and so modulo 2**k as well
+
+
 class Layer(BaseModel):
     """The public description of one linear layer.
 

@@ -1,4 +1,4 @@
-"""The manifest of a package directory: what is in it, and the digest of every file (PROTOCOL.md, section 9).
+"""The manifest of a package directory: what is in it, and the digest of every file (PROTOCOL.md, section 10).
 
 `OUT/client`, `OUT/check` and `OUT/server-<i>` each hold one `manifest.json`. `package` is one digest over all slices; a
 client refuses a server, and a check folder, whose `package` differs from its own.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from ppidm.protocol.errors import PackageError
+from ppidm.protocol.precision import Precision
 from ppidm.protocol.records import (
     Conditioning,
     Digest,
@@ -53,8 +54,15 @@ class Manifest(Record):
     package: Digest
     ring_bits: RingBits
     weight_bits: int
+    precision: Precision = Precision.EXACT
     slices: tuple[Subgraph, ...]
     files: dict[RelativePath, Digest]
+
+    @model_validator(mode="after")
+    def _ring_is_that_of_the_precision(self) -> Self:
+        if self.precision is not Precision.EXACT and self.ring_bits != self.precision.ring.bits:
+            raise ValueError(f"precision {self.precision} in {self.ring_bits} bits")
+        return self
 
     @property
     def ring(self) -> Ring:

@@ -1,4 +1,4 @@
-"""What manifests are made of: slices, steps, programs, pictures (PROTOCOL.md, section 9)."""
+"""What manifests are made of: slices, steps, programs, pictures (PROTOCOL.md, section 10)."""
 
 from __future__ import annotations
 

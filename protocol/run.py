@@ -12,7 +12,7 @@ import numpy as np
 
 from ppidm.protocol.check import wrong_rows
 from ppidm.protocol.errors import CheckError
-from ppidm.protocol.linear import apply
+from ppidm.protocol.linear import ANSWER_RING, apply
 from ppidm.protocol.masks import Mask, dealer_share
 from ppidm.protocol.messages import (
     MaskedRequest,
@@ -46,17 +46,24 @@ def serve(ring: Ring, layers: Sequence[Layer], weights: Sequence[Integers], requ
     """A server, in either role. It holds no state between requests."""
     parsed = parse_request(request, layers, ring)
     digits = parsed.digits if isinstance(parsed, MaskedRequest) else dealer_share(ring, parsed.seed, parsed.shape)
-    return answer([apply(layer, w, digits, ring).view(np.int32) for layer, w in zip(layers, weights, strict=True)])
+    outputs = [apply(layer, w, digits, ANSWER_RING).view(np.int32) for layer, w in zip(layers, weights, strict=True)]
+    return answer(outputs, ring, parsed.dropped_bits)
 
 
-def ask(ring: Ring, x: Integers, mask: Mask) -> Transcript:
+def ask(ring: Ring, x: Integers, mask: Mask, dropped_bits: int = 0) -> Transcript:
     """The client's first half: hide the encoded activation `x`; one request for the evaluator, one for each dealer.
+
+    Args:
+        ring: Z_2^k.
+        x: encoded activation, signed integers within the norm rule, channels last.
+        mask: a fresh one.
+        dropped_bits: low bits that answers shall not carry.
 
     Raises:
         MaskReuseError: `mask` was used before; `Mask.fresh` draws one for every attempt.
     """
-    masked = masked_request(mask.hide(ring.reduce(x)))
-    return Transcript([masked, *(seed_request(seed, x.shape) for seed in mask.seeds)])
+    masked = masked_request(mask.hide(ring.reduce(x)), dropped_bits)
+    return Transcript([masked, *(seed_request(seed, x.shape, dropped_bits) for seed in mask.seeds)])
 
 
 def open_answers(
@@ -65,14 +72,18 @@ def open_answers(
     checks: Sequence[CheckVectors] | None,
     x: Integers,
     answers: Sequence[Sequence[Tensor]],
+    dropped_bits: int = 0,
 ) -> list[Integers]:
     """The client's second half: add the answers up, check them (unless `checks` is None), return W x of every layer.
+
+    Truncated answers have no check; they give W x within (n + 1) 2**(t-1) for n dealers and t dropped bits.
 
     Raises:
         CheckError: an answer was wrong.
         InputError: an answer was malformed.
     """
-    shares = [parse_answer(tensors, layers, x.shape) for tensors in answers]
+    assert checks is None or not dropped_bits, "truncated answers cannot be checked; they are audited"
+    shares = [parse_answer(tensors, layers, x.shape, dropped_bits) for tensors in answers]
     results = [aggregate(ring, of_layer) for of_layer in zip(*shares, strict=True)]
     for layer, check, y in zip(layers, checks or (), results, strict=checks is not None):
         if wrong := wrong_rows(layer, check, x, y):

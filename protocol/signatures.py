@@ -1,4 +1,4 @@
-"""Who made a package: an Ed25519 signature of its manifest, which holds the digest of every file (PROTOCOL.md, section 9).
+"""Who made a package: an Ed25519 signature of its manifest, which holds the digest of every file (PROTOCOL.md, section 10).
 
 `manifest.json.sig` holds the 64 bytes in hexadecimal. They sign a label and the bytes of `manifest.json` as they are.
 """

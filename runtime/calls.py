@@ -26,11 +26,15 @@ class Call:
     Args:
         admission: what it reserves from.
         context: of gRPC.
+
+    Attributes:
+        client: whom it counts for.
+        until: when it is ended, on the monotonic clock.
     """
 
     def __init__(self, admission: Admission, context: grpc.ServicerContext) -> None:
         self._admission, self._context = admission, context
-        self._client = client_of(context.peer())
+        self.client = client_of(context.peer())
         self.until = monotonic() + min(admission.limits.seconds, context.time_remaining())
         self._handler, self._answer = ExitStack(), ExitStack()  # what is given back when
         self._holders = 2
@@ -42,9 +46,9 @@ class Call:
             RefusedError: there are too many.
         """
         calls = self._admission.calls
-        if not calls.try_take(self._client, 1):
+        if not calls.try_take(self.client, 1):
             raise RefusedError(f"too many requests at once; one client may have {calls.share}")
-        self._answer.callback(calls.give_back, self._client, 1)
+        self._answer.callback(calls.give_back, self.client, 1)
         if not self._context.add_callback(self._terminated):
             self._terminated()
 
@@ -64,14 +68,14 @@ class Call:
             GoneError: nobody waits any more.
         """
         pool, reserved, kept = self._admission.messages, COPIES * largest, 0
-        pool.take(self._client, reserved, self.until, self.is_wanted)
+        pool.take(self.client, reserved, self.until, self.is_wanted)
         try:
             message = next(requests, None)
             if message is not None:
                 kept = COPIES * len(message)
-                self._handler.callback(pool.give_back, self._client, kept)
+                self._handler.callback(pool.give_back, self.client, kept)
         finally:
-            pool.give_back(self._client, reserved - kept)
+            pool.give_back(self.client, reserved - kept)
         return message
 
     @contextmanager
@@ -91,13 +95,13 @@ class Call:
             yield self._keep
 
     def _take(self, held: ExitStack, pool: Pool, amount: int) -> None:
-        pool.take(self._client, amount, self.until, self.is_wanted)
-        held.callback(pool.give_back, self._client, amount)
+        pool.take(self.client, amount, self.until, self.is_wanted)
+        held.callback(pool.give_back, self.client, amount)
 
     def _keep(self, amount: int) -> None:
         pool = self._admission.working
-        pool.add(self._client, amount)
-        self._answer.callback(pool.give_back, self._client, amount)
+        pool.add(self.client, amount)
+        self._answer.callback(pool.give_back, self.client, amount)
 
     def handled(self) -> None:
         """The handler has returned."""
@@ -116,10 +120,15 @@ class Call:
 
 
 class Calls:
-    """All calls. While the block lasts, a thread ends those that take too long, and gives free memory back."""
+    """All calls. While the block lasts, a thread ends those that take too long, and gives free memory back.
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+    Args:
+        admission: what they reserve from.
+        tick: called by that thread, a few times per second.
+    """
+
+    def __init__(self, admission: Admission, tick: Callable[[], None] = lambda: None) -> None:
+        self._admission, self._tick = admission, tick
         self._live: set[Call] = set()
         self._stopped, self._trim_at = Event(), inf
         self._thread = Thread(target=self._watch, name="calls", daemon=True)
@@ -152,6 +161,7 @@ class Calls:
 
     def _watch(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
+            self._tick()
             now = monotonic()
             for call in [call for call in self._live.copy() if call.until <= now]:
                 call.cancel()

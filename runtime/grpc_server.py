@@ -8,7 +8,7 @@ have threads of their own, so that health checks do not wait for requests.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,6 +19,9 @@ from ppidm.runtime.limits import Admission, Limits
 from ppidm.runtime.links import LOOPBACK, Gate, LinkSettings, bind
 from ppidm.runtime.log import forwarding
 from ppidm.runtime.methods import Methods
+from ppidm.runtime.peers import AllowedPeers, Peers
+from ppidm.runtime.relay_methods import RelayMethods
+from ppidm.runtime.relays import Relays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +36,7 @@ _UNREAD_BYTES = 1 << 19  # of a message that nobody reads yet; the rest of it co
 _QUICK_THREADS = 16  # for methods that read nothing
 _REFUSING_THREADS = 64  # for calls that are being refused
 _DEFAULT = Limits()
+LOOPBACK_PEERS = AllowedPeers()
 
 
 def _options(limits: Limits, largest_message: int) -> list[tuple[str, int]]:
@@ -65,6 +69,7 @@ def running(
     log: FilteringBoundLogger,
     links: LinkSettings = LOOPBACK,
     limits: Limits = _DEFAULT,
+    allowed: AllowedPeers = LOOPBACK_PEERS,
 ) -> Iterator[Address]:
     """Serve until the block ends; then refuse new requests, and finish those in flight (at most `GRACE_SECONDS`).
 
@@ -75,6 +80,7 @@ def running(
         log: see `Methods`.
         links: certificates and tokens; by default none, for loopback.
         limits: sizes, memory, time.
+        allowed: peers of relay mode; by default those on loopback.
 
     Yields:
         The address with the real port.
@@ -84,17 +90,25 @@ def running(
     """
     admission = Admission(limits, workers)
     largest = service.largest_message(limits)
+    relays, peers = Relays(admission, largest), Peers(allowed, links, limits.seconds)
     threads = limits.requests + _REFUSING_THREADS
     with (
         forwarding("grpc", log),
         ThreadPoolExecutor(threads, "request") as pool,
         ThreadPoolExecutor(_QUICK_THREADS, "quick") as quick,
-        Calls(admission) as calls,
+        closing(peers),
+        Calls(admission, relays.purge) as calls,
     ):
         server = grpc.server(
-            pool, None, [Gate(links)], _options(limits, largest), maximum_concurrent_rpcs=threads + _QUICK_THREADS
+            pool,
+            None,
+            [Gate(links, relays.knows)],
+            _options(limits, largest),
+            maximum_concurrent_rpcs=threads + _QUICK_THREADS,
         )
-        server.add_generic_rpc_handlers(Methods(service, log, calls, largest, quick).handlers())
+        server.add_generic_rpc_handlers(
+            Methods(service, log, calls, largest, quick, RelayMethods(service, relays, peers)).handlers()
+        )
         port = bind(server, address, links)
         server.start()
         try:

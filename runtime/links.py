@@ -10,6 +10,7 @@ import grpc
 from ppidm.protocol.address import Address, loopback_address
 from ppidm.protocol.certificates import load_identity, parse_certificates, read_key_file
 from ppidm.protocol.errors import InputError
+from ppidm.protocol.relay_messages import SERVICE, SESSION_METADATA, STREAM
 from ppidm.protocol.tls import require_tls_1_3
 from ppidm.protocol.tokens import load_token_digests, token_is_known
 
@@ -102,18 +103,29 @@ def _credentials(links: LinkSettings) -> grpc.ServerCredentials | None:
 class Gate(grpc.ServerInterceptor):  # type: ignore[misc]
     """Lets a call through, whatever its method, if its token is known, or if this server asks for none.
 
+    Args:
+        links: which tokens are known.
+        is_expected: whether a dealer's stream with this session and one-time token is; the client who opened the session
+            was known.
+
     Raises:
         InputError: a bad file of tokens.
     """
 
-    def __init__(self, links: LinkSettings) -> None:
+    def __init__(self, links: LinkSettings, is_expected: Callable[[str, str], bool] = lambda _s, _t: False) -> None:
+        self._is_expected = is_expected
         self._digests = None if links.token_file is None else load_token_digests(links.token_file)
 
     def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:  # noqa: ANN401
         """Refuse, or go on."""
-        if self._digests is not None and not self._is_known(dict(details.invocation_metadata)):
+        metadata = dict(details.invocation_metadata)
+        if self._digests is not None and not self._is_known(metadata) and not self._is_stream(details, metadata):
             return _refusal("no valid bearer token")
         return continuation(details)
+
+    def _is_stream(self, details: Any, metadata: dict[str, Any]) -> bool:  # noqa: ANN401
+        session, token = str(metadata.get(SESSION_METADATA, "")), str(metadata.get("authorization", ""))
+        return details.method == f"/{SERVICE}/{STREAM}" and self._is_expected(session, token.removeprefix(_SCHEME))
 
     def _is_known(self, metadata: dict[str, Any]) -> bool:
         value = str(metadata.get("authorization", ""))

@@ -10,9 +10,12 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from ppidm.protocol.errors import InputError
+from ppidm.protocol.relay_messages import CLOSE, CONNECT, OPEN, SHOW, STREAM
+from ppidm.protocol.relay_messages import SERVICE as RELAY
 from ppidm.runtime import translation
 from ppidm.runtime.limits import GoneError, RefusedError
 from ppidm.runtime.log import describe
+from ppidm.runtime.relays import RelayError
 from ppidm.runtime.service import UnknownModelError
 
 try:
@@ -22,7 +25,7 @@ except ImportError as error:
     raise InputError(f"a server needs {error.name}; install it with: pip install 'ppidm[server]'") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import ThreadPoolExecutor
 
     from google.protobuf.message import Message
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from ppidm.protocol.messages import Tensor
     from ppidm.runtime.calls import Call, Calls
+    from ppidm.runtime.relay_methods import RelayMethods
     from ppidm.runtime.service import Service
 
 INFERENCE = "inference.GRPCInferenceService"
@@ -47,11 +51,19 @@ class Methods:
         calls: under which requests are read and computed.
         largest: bytes of the largest request.
         quick: threads for methods that read nothing.
+        relay: what relay mode adds.
     """
 
     def __init__(
-        self, service: Service, log: FilteringBoundLogger, calls: Calls, largest: int, quick: ThreadPoolExecutor
+        self,
+        service: Service,
+        log: FilteringBoundLogger,
+        calls: Calls,
+        largest: int,
+        quick: ThreadPoolExecutor,
+        relay: RelayMethods,
     ) -> None:
+        self._relay = relay
         self._service, self._log, self._calls, self._largest, self._quick = service, log, calls, largest, quick
         self._reflection = reflection.ReflectionServicer([INFERENCE, HEALTH, reflection.SERVICE_NAME])
 
@@ -66,6 +78,13 @@ class Methods:
                 "ModelReady": self._unary(self._model_ready),
                 "ModelMetadata": self._unary(self._model_metadata),
                 "ModelInfer": self._unary(self._infer),
+            },
+            RELAY: {
+                OPEN: self._relayed(self._relay.open),
+                CONNECT: self._relayed(self._relay.connect),
+                SHOW: self._relayed(self._relay.show),
+                CLOSE: self._relayed(self._relay.close),
+                STREAM: grpc.stream_unary_rpc_method_handler(self._stream),
             },
             HEALTH: {"Check": self._constant(healthy)},
             reflection.SERVICE_NAME: {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(self._reflect)},
@@ -96,6 +115,26 @@ class Methods:
 
         return grpc.stream_unary_rpc_method_handler(handle)
 
+    def _relayed(self, answer: Callable[[Call, Sequence[Tensor]], list[Tensor]]) -> grpc.RpcMethodHandler:
+        """A method of relay mode: tensors to tensors."""
+
+        def handle(call: Call, content: bytes) -> bytes:
+            request = _parse(pb.ModelInferRequest, content)
+            tensors = answer(call, translation.tensors_from_request(request))
+            return _serialized(translation.response_from_tensors(request, tensors))
+
+        return self._unary(handle)
+
+    def _stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        try:
+            with self._calls.enter(context) as call:
+                self._relay.stream(call, requests, context)
+        except grpc.RpcError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            self._refuse(context, error)
+        return b""
+
     def _reflect(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         try:
             with self._calls.enter(context) as call:
@@ -124,11 +163,13 @@ class Methods:
         tensors = translation.tensors_from_request(request)
         del request.raw_input_contents[:], content
         received = _size(tensors)
-        work = self._service.prepare(request.model_name, tensors, request.model_version)
-        with call.computing(work.bytes) as keep:
-            answer = work.answer()
-            response = _serialized(translation.response_from_tensors(request, answer))
-            keep(_ANSWER_COPIES * len(response))
+        name, version = request.model_name, request.model_version
+        with self._relay.work(call, name, tensors, version) as (work, deliver):
+            with call.computing(work.bytes) as keep:
+                answer = work.answer()
+                keep(_ANSWER_COPIES * _size(answer))
+            answer = deliver(answer)
+        response = _serialized(translation.response_from_tensors(request, answer))
         self._log.debug(
             "request",
             slice=request.model_name,
@@ -153,6 +194,7 @@ class Methods:
 
 
 _STATUS = {
+    RelayError: grpc.StatusCode.FAILED_PRECONDITION,
     UnknownModelError: grpc.StatusCode.NOT_FOUND,
     RefusedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     GoneError: grpc.StatusCode.CANCELLED,

@@ -17,6 +17,7 @@ from ppidm.runtime.links import LOOPBACK, LinkSettings, listen_address, require_
 from ppidm.runtime.loading import load_service
 from ppidm.runtime.log import LogLevel, make_logger
 from ppidm.runtime.memory import keep_little_memory
+from ppidm.runtime.peers import AllowedPeers
 from ppidm.runtime.port import ensure_free
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class ServeSettings:
     links: LinkSettings = LOOPBACK
     limits: Limits = Limits()  # noqa: RUF009  (immutable)
     signer: Path | None = None
+    allowed: AllowedPeers = AllowedPeers()  # noqa: RUF009  (immutable)
 
     def __post_init__(self) -> None:
         if self.threads < 0 or self.workers < 1:
@@ -74,7 +76,7 @@ def serve(settings: ServeSettings) -> None:
     require_usable(settings.links)
     ensure_free(address)
     service = load_service(settings.directory, settings.threads, log, settings.limits, settings.signer)
-    transport = running(service, address, settings.workers, log, settings.links, settings.limits)
+    transport = running(service, address, settings.workers, log, settings.links, settings.limits, settings.allowed)
     with _stop_signals() as wait_for_stop, transport as bound:
         print(f"listening on {bound}", flush=True)  # noqa: T201  (what scripts and tests wait for)
         log.info("listening", address=str(bound), instance=service.instance)

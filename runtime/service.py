@@ -7,22 +7,29 @@ from math import prod
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from ppidm.protocol.cost import direct_cost
 from ppidm.protocol.errors import InputError
 from ppidm.protocol.handshake import extensions
 from ppidm.protocol.masks import dealer_share
-from ppidm.protocol.messages import ANSWER, MASKED, SEED, SHAPE, MaskedRequest, answer, parse_request
+from ppidm.protocol.messages import ANSWER, ANSWER_BITS, MASKED, SEED, SHAPE, MaskedRequest, answer, parse_request
 from ppidm.protocol.prg import SEED_BYTES
 from ppidm.runtime.limits import Limits, working_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ppidm.engines.base import Runner
-    from ppidm.protocol.linear import Shape
+    from ppidm.protocol.linear import Layer, Shape
     from ppidm.protocol.manifest import ServerManifest
     from ppidm.protocol.messages import SeedRequest, Tensor
     from ppidm.protocol.records import Subgraph
+
+    Finish = Callable[[Sequence[NDArray[np.int32]], MaskedRequest | SeedRequest], list[Tensor]]
 
 VERSION = "1"  # of every model
 MAX_ANSWER_BYTES = 1 << 29  # of all tensors of an answer
@@ -45,7 +52,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Metadata of one model. A request has either `masked`, or `seed` and `shape`."""
+    """Metadata of one model. A request has either `masked`, or `seed` and `shape`; and `answer_bits`, or not."""
 
     name: str
     platform: str
@@ -95,14 +102,15 @@ class Service:
         self._limits = limits
         self.package = manifest.package
         self.instance = str(uuid4())
-        self._ring = manifest.ring
+        self.ring = manifest.ring
+        self.signer = Ed25519PrivateKey.generate()
         self._platform = platform
         self._models = {subgraph.name: (subgraph, runners[subgraph.name]) for subgraph in manifest.slices}
 
     @property
     def extensions(self) -> list[str]:
-        """Which package this is, and which process."""
-        return extensions(self.package, self.instance)
+        """Which package this is, which process, and the key that it signs with in relay mode."""
+        return extensions(self.package, self.instance, self.signer.public_key().public_bytes_raw().hex())
 
     def has_model(self, name: str, version: str = "") -> bool:
         """Whether there is such a model; version "" is any."""
@@ -117,9 +125,10 @@ class Service:
         subgraph, _ = self._model(name, version)
         free = (-1,) * (subgraph.layers[0].rank - 1)
         inputs = (
-            TensorSpec(MASKED, "UINT8", (self._ring.limbs, *free, subgraph.layers[0].in_channels)),
+            TensorSpec(MASKED, "UINT8", (self.ring.limbs, *free, subgraph.layers[0].in_channels)),
             TensorSpec(SEED, "UINT8", (SEED_BYTES,)),
             TensorSpec(SHAPE, "INT64", (len(free) + 1,)),
+            TensorSpec(ANSWER_BITS, "UINT8", (1,)),
         )
         channels = [layer.out_channels for layer in subgraph.layers]
         outputs = tuple(TensorSpec(f"{ANSWER}{i}", "INT32", (*free, size)) for i, size in enumerate(channels))
@@ -127,10 +136,20 @@ class Service:
 
     def largest_message(self, limits: Limits) -> int:
         """Bytes of the largest request that a client may send."""
-        return limits.largest_message(self._ring, [subgraph for subgraph, _ in self._models.values()])
+        return limits.largest_message(self.ring, [subgraph for subgraph, _ in self._models.values()])
 
-    def prepare(self, name: str, tensors: Sequence[Tensor], version: str = "") -> Work:
+    def layers(self, name: str) -> tuple[Layer, ...]:
+        """Of a slice."""
+        return self._models[name][0].layers
+
+    def prepare(self, name: str, tensors: Sequence[Tensor], version: str = "", finish: Finish | None = None) -> Work:
         """Check one request, in the role that its tensors ask for.
+
+        Args:
+            name: of the slice.
+            tensors: of the request.
+            version: of the model.
+            finish: makes the answer of what the slice computed and of the request; by default the answer of direct mode.
 
         Raises:
             UnknownModelError: there is no such model.
@@ -140,17 +159,19 @@ class Service:
             A seed is referred to by `tensors` and by the result only, so that it dies with the request.
         """
         subgraph, runner = self._model(name, version)
-        request = parse_request(tensors, subgraph.layers, self._ring)
+        request = parse_request(tensors, subgraph.layers, self.ring)
         role, shape = _role_and_shape(request)
         self._limits.require_scale(subgraph, shape)
         self._check_answer_size(subgraph, shape)
 
         def compute() -> list[Tensor]:
             if isinstance(request, MaskedRequest):
-                return answer(runner.run(request.digits))
-            return answer(runner.run(dealer_share(self._ring, request.seed, shape)))
+                outputs = runner.run(request.digits)
+            else:
+                outputs = runner.run(dealer_share(self.ring, request.seed, shape))
+            return finish(outputs, request) if finish else answer(outputs, self.ring, request.dropped_bits)
 
-        return Work(role, shape, working_bytes(self._ring, subgraph, shape), compute)
+        return Work(role, shape, working_bytes(self.ring, subgraph, shape), compute)
 
     def infer(self, name: str, tensors: Sequence[Tensor], version: str = "") -> Served:
         """Answer one request at once. For tools and tests; servers reserve memory in between.
@@ -174,7 +195,7 @@ class Service:
         return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
 
     def _check_answer_size(self, subgraph: Subgraph, shape: Shape) -> None:
-        size = direct_cost(self._ring, subgraph.layers, shape).received
+        size = direct_cost(self.ring, subgraph.layers, shape).received
         if size > MAX_ANSWER_BYTES:
             raise InputError(
                 f"{subgraph.name}: an answer to {shape} ({prod(shape)} elements) has {size} bytes; expected at most "

@@ -2,11 +2,12 @@
 
 Inputs come from SHAKE-256 of the vector's name, so the files are the same on every machine; a test compares them.
 
-`direct_*.json` is a run of all parties. Integers are exact; `v` and `u` of a check are 64-bit, as decimal text; the
-content of a tensor is hexadecimal, or its SHA-256 if it is long.
+`direct_*.json` is a run of all parties; `truncated_*.json` one with answers of 16 bits, and an audit. Integers are exact; `v`
+and `u` of a check are 64-bit, as decimal text; the content of a tensor is hexadecimal, or its SHA-256 if it is long.
 
 `bad_*.json` must be refused. `step` says by whom: `mask` (the client draws masks from `seeds`), `request` (a server
-reads it) or `open` (the client opens `answers`); `error` and `message` are the class and a part of the text.
+reads it), `open` (the client opens `answers`) or `audit` (it compares a truncated answer with a whole one); `error` and
+`message` are the class and a part of the text.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ppidm.protocol.audit import whole_request
 from ppidm.protocol.check import check_from_v
 from ppidm.protocol.linear import Layer
+from ppidm.protocol.masks import Mask
 from ppidm.protocol.messages import MAX_ELEMENTS, Tensor, masked_request, seed_request
+from ppidm.protocol.precision import truncation
 from ppidm.protocol.prg import SEED_BYTES, Seed
 from ppidm.protocol.ring import Ring
-from ppidm.protocol.run import Transcript, run_protocol
+from ppidm.protocol.run import Transcript, ask, open_answers, run_protocol, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,11 +82,15 @@ class Case:
         """Play all parties."""
         return run_protocol(self.ring, self.layers, self.weights, self.checks, self.x, self.seeds)
 
+    def serve(self, request: list[Tensor]) -> list[Tensor]:
+        """What a server answers."""
+        return serve(self.ring, self.layers, self.weights, request)
+
 
 def main() -> None:
     """Write every vector into the directory that the command line names, or where they are committed."""
     directory = Path(sys.argv[1]) if sys.argv[1:] else COMMITTED
-    for name, vector in [*direct_vectors(), *bad_vectors()]:
+    for name, vector in [*direct_vectors(), *truncated_vectors(), *bad_vectors()]:
         lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in vector.items()]
         (directory / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
@@ -101,16 +109,35 @@ def direct_vectors() -> Iterator[tuple[str, Vector]]:
         "direct_ends": ends_case(),
     }.items():
         opened, transcript = case.run()
-        yield (
-            name,
-            {
-                **inputs(case),
-                "seeds": [seed.reveal().hex() for seed in case.seeds],
-                "requests": [[short(tensor) for tensor in request] for request in transcript.requests],
-                "answers": [[short(tensor) for tensor in answer] for answer in transcript.answers],
-                "opened": [array(result) for result in opened],
-            },
-        )
+        yield name, run_vector(case, opened, transcript)
+
+
+def truncated_vectors() -> Iterator[tuple[str, Vector]]:
+    """Answers of 16 bits, and the whole ones of an audit."""
+    for name, case in {
+        "truncated_product": make_case("truncated product", 32, [PRODUCT], (4, 5), 1),
+        "truncated_product_24": make_case("truncated product 24", 24, [PRODUCT], (4, 5), 1),
+        "truncated_strided_24": make_case("truncated strided 24", 24, [STRIDED], (1, 6, 3, 2), 3),
+        "truncated_shared_input": make_case("truncated shared input", 32, [PRODUCT, WIDE], (3, 5), 2),
+    }.items():
+        dropped = truncation(case.ring)
+        transcript = ask(case.ring, case.x, Mask(case.ring, case.x.shape, case.seeds), dropped)
+        transcript.answers = [case.serve(request) for request in transcript.requests]
+        opened = open_answers(case.ring, case.layers, None, case.x, transcript.answers, dropped)
+        whole = [case.serve(whole_request(request)) for request in transcript.requests]
+        audited = {"whole_answers": [[short(tensor) for tensor in answer] for answer in whole]}
+        yield name, run_vector(case, opened, transcript) | {"dropped_bits": dropped} | audited
+
+
+def run_vector(case: Case, opened: list[Integers], transcript: Transcript) -> Vector:
+    """All of a run."""
+    return {
+        **inputs(case),
+        "seeds": [seed.reveal().hex() for seed in case.seeds],
+        "requests": [[short(tensor) for tensor in request] for request in transcript.requests],
+        "answers": [[short(tensor) for tensor in answer] for answer in transcript.answers],
+        "opened": [array(result) for result in opened],
+    }
 
 
 def bad_vectors() -> Iterator[tuple[str, Vector]]:
@@ -118,6 +145,7 @@ def bad_vectors() -> Iterator[tuple[str, Vector]]:
     yield from bad_masks()
     yield from bad_requests()
     yield from bad_answers()
+    yield from bad_audits()
 
 
 def bad_masks() -> Iterator[tuple[str, Vector]]:
@@ -137,6 +165,9 @@ def bad_requests() -> Iterator[tuple[str, Vector]]:
 
     def of_shape(*sizes: int) -> list[Tensor]:
         return [seed, Tensor("shape", "INT64", (len(sizes),), np.array(sizes, "<i8").tobytes())]
+
+    def answer_bits(bits: int) -> Tensor:
+        return Tensor("answer_bits", "UINT8", (1,), bytes([bits]))
 
     either = "expected ['masked'], or ['seed', 'shape']"
     too_large = f"expected at most {MAX_ELEMENTS} elements"
@@ -161,6 +192,10 @@ def bad_requests() -> Iterator[tuple[str, Vector]]:
         ("shape_zero", "input shape is (0, 5)", of_shape(0, 5)),
         ("shape_negative", "input shape is (-4, 5)", of_shape(-4, 5)),
         ("shape_rank", "expected (rows, C) with C = 5", of_shape(*[1] * 60)),
+        ("answer_bits_other", "'answer_bits' is [8]; expected [16]", [masked, answer_bits(8)]),
+        ("answer_bits_twice", either, [masked, answer_bits(16), answer_bits(16)]),
+        ("answer_bits_alone", either, [answer_bits(16)]),
+        ("answer_bits_datatype", "'answer_bits' is 'INT32'", [masked, replace(answer_bits(16), datatype="INT32")]),
     ]:
         yield (
             f"bad_request_{name}",
@@ -207,6 +242,30 @@ def bad_answers() -> Iterator[tuple[str, Vector]]:
         yield f"bad_answer_{name}", bad_answer(case, error, message, given)
     for name, given in [("too_few", answers(one)[:1]), ("too_many", [*answers(one), answers(one)[1]])]:
         yield f"bad_answer_{name}", bad_answer(one, "CheckError", "product: 4 rows", given)
+
+
+def bad_audits() -> Iterator[tuple[str, Vector]]:
+    """A server's truncated answer, and a whole one that it is not the top of; or no answers that can be compared."""
+    case = make_case("bad audits", 32, [PRODUCT], (4, 5), 1)
+    dropped = truncation(case.ring)
+    request = masked_request(Mask(case.ring, case.x.shape, case.seeds).hide(case.ring.reduce(case.x)), dropped)
+    [truncated], [exact] = case.serve(request), case.serve(whole_request(request))
+
+    def changed(tensor: Tensor, byte: int) -> Tensor:
+        content = bytearray(tensor.content)
+        content[byte] ^= 1
+        return replace(tensor, content=bytes(content))
+
+    wrong = "product: 1 values of its truncated answer"
+    for name, error, message, first, second in [
+        ("one_unit", "CheckError", wrong, changed(truncated, 0), exact),
+        ("top_of_the_whole", "CheckError", wrong, truncated, changed(exact, 2)),
+        ("whole_as_truncated", "InputError", "is 'INT32'; expected INT16", exact, exact),
+        ("truncated_as_whole", "InputError", "is 'INT16'; expected INT32", truncated, truncated),
+        ("truncated_short", "InputError", "has 23 bytes", replace(truncated, content=truncated.content[:-1]), exact),
+    ]:
+        step = {"step": "audit", "error": error, "message": message, "dropped_bits": dropped}
+        yield f"bad_audit_{name}", step | inputs(case) | {"truncated": whole(first), "whole": whole(second)}
 
 
 def bad_answer(case: Case, error: str, message: str, given: list[list[Tensor]]) -> Vector:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -33,6 +33,13 @@ def export(
             "LORA", "To merge: FILE.safetensors or FILE.safetensors=STRENGTH. Repeatable; in the variable, by spaces."
         ),
     ] = [],  # noqa: B006
+    precision: Annotated[
+        Literal["exact", "balanced", "fast"],
+        setting(
+            "PRECISION",
+            "exact: whole answers, each checked. balanced: 16-bit answers, audited. fast: also a ring of 24 bits.",
+        ),
+    ] = "exact",
     retrace: Annotated[
         bool, typer.Option("--retrace", envvar="PPIDM_RETRACE", help="Trace even if model.onnx is there.")
     ] = False,
@@ -69,6 +76,7 @@ def export(
         components=tuple(components.split(",")),
         input_shapes=tuple(input_shape),
         loras=tuple(lora),
+        precision=import_late("ppidm.protocol.precision", "").Precision(precision),
     )
     with stage_progress() as report:
         result = _exported(chosen, report)

@@ -9,10 +9,12 @@ import typer
 
 from ppidm.console import step_progress
 from ppidm.options import (
+    Audit,
     Ca,
     Check,
     Dealer,
     Evaluator,
+    Mode,
     Pin,
     Report,
     Signer,
@@ -59,6 +61,8 @@ def generate(
     check: Check = None,
     signer: Signer = None,
     verify: Verify = "on",
+    audit: Audit = 0.05,
+    mode: Mode = "direct",
     timeout: Timeout = 60.0,
     pin: Pin = [],  # noqa: B006  (typer copies it)
     ca: Ca = None,
@@ -100,6 +104,8 @@ def generate(
         report=report,
         check=check,
         verify=verify == "on",
+        audit=audit,
+        mode=import_late("ppidm.client.exchange", "").Mode(mode),
         signer=signer,
         timeout=timeout,
         links=links,

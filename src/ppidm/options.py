@@ -40,6 +40,13 @@ Dealer = Annotated[
 Report = Annotated[Path | None, setting("REPORT", "JSON to write: offloaded share, bytes, rounds, seconds.")]
 Check = Annotated[Path | None, setting("CHECK", "Your check vectors, OUT/check; PACKAGE/../check by default.")]
 Verify = Annotated[Literal["on", "off"], setting("VERIFY", "Check every answer; off is for measurements.")]
+Audit = Annotated[
+    float, setting("AUDIT", "Share of the truncated answers to audit; with --precision exact all are checked.")
+]
+Mode = Annotated[
+    Literal["direct", "relay"],
+    setting("MODE", "relay: dealers send to the evaluator, ahead; you download once, however many there are."),
+]
 Timeout = Annotated[float, setting("TIMEOUT", "Seconds that one request may take.")]
 Pin = Annotated[
     list[str],

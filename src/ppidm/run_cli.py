@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from ppidm.options import (
+    Audit,
     Ca,
     Check,
     Dealer,
     Evaluator,
+    Mode,
     Pin,
     Report,
     Signer,
@@ -41,6 +43,8 @@ def run(
     check: Check = None,
     signer: Signer = None,
     verify: Verify = "on",
+    audit: Audit = 0.05,
+    mode: Mode = "direct",
     timeout: Timeout = 60.0,
     pin: Pin = [],  # noqa: B006  (typer copies it)
     ca: Ca = None,
@@ -66,6 +70,8 @@ def run(
         report=report,
         check=check,
         verify=verify == "on",
+        audit=audit,
+        mode=import_late("ppidm.client.exchange", "").Mode(mode),
         signer=signer,
         timeout=timeout,
         links=import_late("ppidm.client.links", "").LinkSettings(tuple(pin), ca, tls_cert, tls_key, token_file),

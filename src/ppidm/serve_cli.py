@@ -26,6 +26,14 @@ def serve(
     ] = None,
     threads: Annotated[int, setting("THREADS", "Threads per request; 0: one per core.")] = 0,
     workers: Annotated[int, setting("WORKERS", "Requests computed at once.")] = 4,
+    allow_peer: Annotated[
+        list[str],
+        setting(
+            "ALLOW_PEER",
+            "HOST:PORT or SHA256 of a certificate: a server outside of loopback with which this one may relay. Repeatable; "
+            "in the variable, by spaces.",
+        ),
+    ] = [],  # noqa: B006  (typer copies it)
     signer: Signer = None,
     max_scale: Annotated[
         int, setting("MAX_SCALE", "Largest input, in elements, relative to the model's own picture size.")
@@ -78,5 +86,6 @@ def serve(
             links=links,
             limits=limits,
             signer=signer,
+            allowed=import_late("ppidm.runtime.peers", "server").AllowedPeers(tuple(allow_peer)),
         )
     )

@@ -12,6 +12,7 @@ import pytest
 from linear_cases import apply_exactly
 
 from ppidm.protocol import errors
+from ppidm.protocol.audit import inconsistency, whole_request
 from ppidm.protocol.check import CheckVectors, check_from_v
 from ppidm.protocol.linear import Layer
 from ppidm.protocol.masks import Mask
@@ -23,6 +24,7 @@ from ppidm.protocol.run import ask, open_answers, serve
 ROOT = Path(__file__).parents[2]
 VECTORS = {path.stem: json.loads(path.read_bytes()) for path in sorted((ROOT / "tests" / "vectors").glob("*.json"))}
 DIRECT = {name: vector for name, vector in VECTORS.items() if name.startswith("direct_")}
+TRUNCATED = {name: vector for name, vector in VECTORS.items() if name.startswith("truncated_")}
 BAD = {name: vector for name, vector in VECTORS.items() if name.startswith("bad_")}
 LARGEST_FILE = 6000  # bytes
 
@@ -59,7 +61,9 @@ def assert_same(message, expected):
 
 def test_there_are_vectors_of_every_kind():
     assert len(DIRECT) >= 9
-    assert len(DIRECT) + len(BAD) == len(VECTORS)
+    assert len(TRUNCATED) >= 4
+    assert len(DIRECT) + len(TRUNCATED) + len(BAD) == len(VECTORS)
+    assert {vector["ring_bits"] for vector in TRUNCATED.values()} == {24, 32}
     assert {vector["ring_bits"] for vector in DIRECT.values()} == {24, 32}
     assert {len(vector["seeds"]) for vector in DIRECT.values()} == {1, 2, 3}
     assert max(len(vector["layers"]) for vector in DIRECT.values()) == 2
@@ -74,6 +78,8 @@ def test_there_are_vectors_of_every_kind():
         ("request", "InputError"),
         ("open", "InputError"),
         ("open", "CheckError"),
+        ("audit", "InputError"),
+        ("audit", "CheckError"),
     }
     assert min(steps.values()) >= 2
 
@@ -111,6 +117,25 @@ def test_results_and_check_vectors_are_right(vector):
         assert check_from_v(layer, weights, check.v).u.tolist() == check.u.tolist()
 
 
+@pytest.mark.parametrize("vector", TRUNCATED.values(), ids=TRUNCATED)
+def test_truncated_answers_and_audits(vector):
+    given, dropped = Inputs(vector), vector["dropped_bits"]
+    mask = Mask(given.ring, given.x.shape, [Seed(bytes.fromhex(seed)) for seed in vector["seeds"]])
+    requests = ask(given.ring, given.x, mask, dropped).requests
+    answers = [serve(given.ring, given.layers, given.weights, request) for request in requests]
+    whole = [serve(given.ring, given.layers, given.weights, whole_request(request)) for request in requests]
+    for messages, name in [(requests, "requests"), (answers, "answers"), (whole, "whole_answers")]:
+        for message, expected in zip(messages, vector[name], strict=True):
+            assert_same(message, expected)
+    opened = open_answers(given.ring, given.layers, None, given.x, answers, dropped)
+    assert [result.tolist() for result in opened] == [array(result).tolist() for result in vector["opened"]]
+    for short, long in zip(answers, whole, strict=True):
+        assert inconsistency(given.ring, given.layers, given.x.shape, short, long, dropped) is None
+    exact = open_answers(given.ring, given.layers, given.checks, given.x, whole)
+    for rounded, result in zip(opened, exact, strict=True):
+        assert np.abs(rounded - result).max() <= len(requests) * 2 ** (dropped - 1)
+
+
 @pytest.mark.parametrize("vector", BAD.values(), ids=BAD)
 def test_bad_vectors_are_refused(vector):
     with pytest.raises(errors.PpidmError) as error:
@@ -131,3 +156,7 @@ def play(vector):
             given = Inputs(vector)
             answers = [[tensor(each) for each in answer] for answer in vector["answers"]]
             open_answers(ring, given.layers, given.checks, given.x, answers)
+        case "audit":
+            given, pair = Inputs(vector), ([tensor(vector["truncated"])], [tensor(vector["whole"])])
+            if verdict := inconsistency(ring, given.layers, given.x.shape, *pair, vector["dropped_bits"]):
+                raise errors.CheckError(verdict)

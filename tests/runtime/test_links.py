@@ -11,6 +11,9 @@ import pytest
 from link_servers import channel_to, make_credentials, serving, tls
 from tritonclient.grpc import service_pb2 as pb
 
+from ppidm.protocol.relay_messages import CLOSE, CONNECT, OPEN, SHOW, STREAM
+from ppidm.protocol.relay_messages import SERVICE as RELAY
+
 TIMEOUT = 10
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 METHODS = [f"/{SERVICE.full_name}/{method.name}" for method in SERVICE.methods] + [
@@ -19,6 +22,7 @@ METHODS = [f"/{SERVICE.full_name}/{method.name}" for method in SERVICE.methods] 
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     "/ppidm.NoSuchService/NoSuchMethod",
+    *(f"/{RELAY}/{method}" for method in (OPEN, CONNECT, STREAM, SHOW, CLOSE)),
 ]
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 

@@ -6,14 +6,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 from raw_http2 import connect as connect_raw
 from raw_http2 import is_closed, start_call
-from tritonclient.grpc import service_pb2 as pb
+from victims import Victim, call, content_of, eventually
 
 from ppidm.protocol.messages import masked_request, seed_request
 from ppidm.protocol.prg import Seed
@@ -26,37 +25,7 @@ BESIDE = 256 << 20  # for threads, buffers of connections, and what malloc waste
 SECONDS, CONNECTIONS = 3, 100
 LARGE = (32768, 16)  # about what one client may ask for: a request has 2 MiB, an answer 0.6, computing takes 52
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
-OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
 SEED, SMALL = Seed(bytes(32)), (7, 16)
-
-
-def content_of(name, tensors):
-    inputs = [pb.ModelInferRequest.InferInputTensor(name=t.name, datatype=t.datatype, shape=t.shape) for t in tensors]
-    contents = [tensor.content for tensor in tensors]
-    return pb.ModelInferRequest(model_name=name, inputs=inputs, raw_input_contents=contents).SerializeToString()
-
-
-class Victim:
-    """A server under attack. `peak` is what it has grown by since it was last asked for nothing."""
-
-    def __init__(self, server):
-        self.address, self._folder = server.address, Path(f"/proc/{server.process.pid}")
-        self._before = self.resident()
-
-    def resident(self, field="VmRSS"):
-        [line] = [line for line in (self._folder / "status").read_text().splitlines() if line.startswith(field)]
-        return 1024 * int(line.split()[1])
-
-    @property
-    def growth(self):
-        return self.resident() - self._before
-
-    @property
-    def peak(self):
-        return self.resident("VmHWM") - self._before
-
-    def forget_peak(self):
-        (self._folder / "clear_refs").write_text("5")
 
 
 @pytest.fixture(scope="module")
@@ -84,22 +53,6 @@ def victim(server, first_look, package, ask):
     answer = ask(server, "mid.to_out", seed_request(SEED, SMALL))
     expected = serve(Ring(32), package.layers("mid.to_out"), package.weights["mid.to_out"], seed_request(SEED, SMALL))
     assert answer == expected
-
-
-def eventually(condition, seconds=10):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def call(address, path, content, **options):
-    """The answer, or the name of the error."""
-    with grpc.insecure_channel(address, OPTIONS) as channel:
-        try:
-            return channel.unary_unary(path)(content, timeout=30, **options)
-        except grpc.RpcError as error:
-            return error.code().name
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ppidm.client.account import Account
+from ppidm.client.exchange import Mode
 from ppidm.client.offload import Offloader
 from ppidm.client.package import ClientPackage
 from ppidm.client.servers import Servers
@@ -22,6 +23,7 @@ from ppidm.protocol.fixed_point import encode, largest_scale
 from ppidm.protocol.linear import Layer
 from ppidm.protocol.messages import MASKED, Tensor
 from ppidm.protocol.openings import Opening
+from ppidm.protocol.precision import Precision
 from ppidm.protocol.records import SelfTest, Subgraph
 from ppidm.protocol.ring import Ring
 from ppidm.protocol.run import serve
@@ -95,10 +97,11 @@ class Party:
         role: for messages.
         slices: what it holds.
         tamper: (slice, request, honest answer) -> what it answers.
+        ring: of the slices.
     """
 
-    def __init__(self, role: str, slices: Mapping[str, Slice], tamper: Tamper = honest) -> None:
-        self._role, self._slices, self._tamper = role, slices, tamper
+    def __init__(self, role: str, slices: Mapping[str, Slice], tamper: Tamper = honest, ring: Ring = RING) -> None:
+        self._ring, self._role, self._slices, self._tamper = ring, role, slices, tamper
         self.seen: list[tuple[str, list[Tensor]]] = []
         self.traffic = Traffic(0, 0)
 
@@ -111,7 +114,7 @@ class Party:
     def compute(self, name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The honest answer."""
         held = self._slices[name]
-        return serve(RING, [held.layer], [held.weights], tensors)
+        return serve(self._ring, [held.layer], [held.weights], tensors)
 
     def masked(self, index: int) -> Elements:
         """x_int - r of request number `index`, as the evaluator holds it."""
@@ -122,23 +125,33 @@ class Party:
         return self._role
 
 
-def client_of(slices: Sequence[Slice], servers: Sequence[Party], shape: tuple[int, ...] = SHAPE) -> Offloader:
+def client_of(
+    slices: Sequence[Slice],
+    servers: Sequence[Party],
+    shape: tuple[int, ...] = SHAPE,
+    precision: Precision = Precision.EXACT,
+    audit: float = 0.0,
+    mode: Mode = Mode.DIRECT,
+) -> Offloader:
     """A session of ppidm's client: a callable (slice name, activation) -> results.
 
     Args:
         slices: of the package.
         servers: the evaluator, then the dealers.
         shape: of the activations, for the manifest.
+        precision: of the package.
+        audit: share of truncated answers that are audited.
+        mode: direct, or relay.
     """
     package = ClientPackage(
         directory=cast("Path", None),
-        manifest=cast("Any", SimpleNamespace(ring=RING, package=_NO_DIGEST)),
+        manifest=cast("Any", SimpleNamespace(ring=precision.ring, package=_NO_DIGEST, precision=precision)),
         slices={held.name: held.subgraph(shape) for held in slices},
         openings={held.name: [_unit_opening(held)] for held in slices},
         checks={held.name: [held.check] for held in slices},
     )
     everyone = Servers(cast("Any", servers[0]), tuple(cast("Any", server) for server in servers[1:]))
-    return Offloader(package, everyone, Account(everyone))
+    return Offloader(package, everyone, Account(everyone), audit, mode)
 
 
 def _unit_opening(held: Slice) -> Opening:

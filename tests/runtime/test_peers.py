@@ -1,0 +1,58 @@
+"""Which servers a server relays with."""
+
+import pytest
+
+from ppidm.protocol.address import parse_address
+from ppidm.protocol.errors import InputError
+from ppidm.runtime.peers import AllowedPeers
+
+PIN, OTHER = "ab" * 32, "cd" * 32
+ELSEWHERE = "192.0.2.7:8001"
+
+
+@pytest.mark.parametrize("entry", ["", "192.0.2.7", "AB" * 32, "ab" * 31, "host:99999"])
+def test_entries_are_addresses_or_fingerprints(entry):
+    with pytest.raises(InputError):
+        AllowedPeers((entry,))
+
+
+@pytest.mark.parametrize("pin", [None, PIN])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "localhost:1"])
+def test_loopback_is_allowed(address, pin):
+    AllowedPeers().require_outgoing(parse_address(address), pin)
+
+
+@pytest.mark.parametrize(
+    ("entries", "pin", "allowed"),
+    [
+        ((), PIN, False),
+        ((PIN,), PIN, True),
+        ((ELSEWHERE,), PIN, True),
+        ((OTHER, "192.0.2.7:8002"), PIN, False),
+        ((PIN, ELSEWHERE), None, False),  # without a pin there is no TLS
+    ],
+)
+def test_elsewhere_needs_a_pin_and_the_operators_word(entries, pin, allowed):
+    peers = AllowedPeers(entries)
+    if allowed:
+        peers.require_outgoing(parse_address(ELSEWHERE), pin)
+    else:
+        with pytest.raises(InputError, match="--allow-peer"):
+            peers.require_outgoing(parse_address(ELSEWHERE), pin)
+
+
+@pytest.mark.parametrize(
+    ("entries", "host", "fingerprint", "allowed"),
+    [
+        ((), "127.0.0.1", None, True),
+        ((), "::1", None, True),
+        ((), "192.0.2.7", None, False),
+        ((ELSEWHERE,), "192.0.2.7", None, True),
+        ((ELSEWHERE,), "192.0.2.8", None, False),
+        ((PIN,), "192.0.2.8", PIN, True),
+        ((PIN,), "192.0.2.8", OTHER, False),
+        ((PIN,), "192.0.2.8", None, False),
+    ],
+)
+def test_streams_that_are_taken(entries, host, fingerprint, allowed):
+    assert AllowedPeers(entries).allows_incoming(host, fingerprint) is allowed
