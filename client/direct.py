@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ppidm.client.dispute import find_liars
 from ppidm.protocol.audit import inconsistency, is_chosen, whole_request
@@ -34,7 +34,7 @@ class DirectExchange:
         audit: share of truncated answers that are audited.
     """
 
-    def __init__(self, package: ClientPackage, servers: Servers, account: Account, audit: float) -> None:
+    def __init__(self, package: ClientPackage[Any], servers: Servers, account: Account, audit: float) -> None:
         self._package, self._servers, self._account, self._audit = package, servers, account, audit
 
     def __call__(self, subgraph: Subgraph, x: Integers) -> list[Integers]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ppidm.client.dealing import Deal, Dealing
 from ppidm.client.direct import accusation
@@ -58,7 +58,7 @@ class RelayExchange:
         PeerError: a server does not relay, or may not.
     """
 
-    def __init__(self, package: ClientPackage, servers: Servers, account: Account, audit: float) -> None:
+    def __init__(self, package: ClientPackage[Any], servers: Servers, account: Account, audit: float) -> None:
         self._package, self._servers, self._account, self._audit = package, servers, account, audit
         self._session = os.urandom(SESSION_BYTES)
         self._signers = [_signer(server) for server in servers.dealers]

@@ -76,3 +76,17 @@ def test_its_bytes(fast: Path, addresses: list[str], tmp_path: Path) -> None:
     assert report["traffic"]["evaluator"]["sent"] == pytest.approx(sum(c.evaluator_sent for c in costs), rel=0.03)
     assert report["traffic"]["evaluator"]["received"] == pytest.approx(sum(c.received for c in costs), rel=0.02)
     assert (report["precision"], report["audits"], report["verified"]) == ("fast", 0, False)
+
+
+def test_relay_mode_moves_little_more_than_an_unprotected_split(
+    fast: Path, addresses: list[str], tmp_path: Path
+) -> None:
+    """Of the same layers, in float16."""
+    settings = {"EVALUATOR": addresses[0], "DEALER": addresses[1], "NUM_INFERENCE_STEPS": 2, "MODE": "relay"}
+    settings |= {"OUTPUT": tmp_path / "a.png", "REPORT": tmp_path / "a.json", "AUDIT": 0}
+    shown = ppidm("generate", fast / "client", "red apple", **settings)
+    assert (shown.status, shown.err) == (0, "")
+    traffic = json.loads((tmp_path / "a.json").read_text())["traffic"]
+    moved = sum(server[way] for server in (traffic["evaluator"], *traffic["dealers"]) for way in ("sent", "received"))
+    assert traffic["float16_split"] < moved < 1.3 * traffic["float16_split"]
+    assert traffic["relay"] == pytest.approx(1.5 * traffic["evaluator"]["received"], rel=0.03)

@@ -1,6 +1,10 @@
+import json
+from pathlib import Path
+
 import pytest
 from linear_cases import LAYERS, input_shape, random_case
 
+from ppidm.protocol.audit import DEFAULT_SHARE
 from ppidm.protocol.check import draw_check
 from ppidm.protocol.cost import direct_cost
 from ppidm.protocol.linear import Layer
@@ -8,6 +12,7 @@ from ppidm.protocol.prg import Seed
 from ppidm.protocol.ring import Ring
 from ppidm.protocol.run import run_protocol
 
+PARTITION = Path(__file__).parents[2] / "docs" / "measurements" / "partition.json"
 SECOND = Layer(name="second", kind="product", in_channels=5, out_channels=7)
 SLICES = [*([layer] for layer in LAYERS.values()), [LAYERS["product"], SECOND]]
 
@@ -34,3 +39,17 @@ def test_the_declared_cost_is_true(bits, dealers, layers):
 def test_a_product_in_numbers():
     cost = direct_cost(Ring(24), [LAYERS["product"], SECOND], (6, 5))
     assert (cost.evaluator_sent, cost.dealer_sent, cost.received) == (3 * 30, 32 + 16, 4 * (18 + 42))
+
+
+def test_sd15_at_two_thirds_of_its_flops():
+    """MB per evaluation that the client moves in relay mode; values counted from shapes by `make bench-partition`."""
+    row = json.loads(PARTITION.read_text())["sd15"]["shares"]["0.67"]
+    assert 0.67 <= row["share"] < 0.69
+    up, down = row["values_up"] / 1e6, row["values_down"] / 1e6
+    seeds = row["slices"] * 1000 / 1e6  # generously, of three dealers
+    exact, fast = 4 * up + 4 * down + seeds, 3 * up + 2 * down + seeds
+    audits = DEFAULT_SHARE * (3 * up + 4 * down)
+    assert exact <= 670
+    assert fast <= 420
+    assert fast + audits <= 440
+    assert fast <= 1.3 * 2 * (up + down)
