@@ -8,28 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from ppidm.client.dealing import Deal, Dealing
 from ppidm.client.direct import accusation
-from ppidm.client.dispute import verdict_on
+from ppidm.client.relay_dispute import RelayDispute
 from ppidm.protocol.audit import inconsistency, is_chosen, whole_request
 from ppidm.protocol.errors import CheckError, InputError, PeerError
-from ppidm.protocol.masks import Mask, dealer_share
+from ppidm.protocol.masks import Mask
 from ppidm.protocol.messages import masked_request, parse_answer
-from ppidm.protocol.relay import elements_of, mask_out, open_relayed, require_signature
+from ppidm.protocol.relay import open_relayed
 from ppidm.protocol.relay_messages import (
     CLOSE,
     CONNECT,
     OPEN,
     SESSION_BYTES,
-    SHOW,
     TOKEN_BYTES,
     ConnectRelay,
     OpenRelay,
     close_request,
     connect_request,
     open_request,
-    parse_share,
     parse_window,
     place_tensors,
-    show_request,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +39,7 @@ if TYPE_CHECKING:
     from ppidm.protocol.linear import Shape
     from ppidm.protocol.messages import Tensor
     from ppidm.protocol.records import Subgraph
-    from ppidm.protocol.ring import Digits, Elements, Integers
+    from ppidm.protocol.ring import Digits, Integers
 
 
 class RelayExchange:
@@ -149,7 +146,9 @@ class RelayExchange:
                 return open_relayed(self._package.ring, subgraph.layers, checks, x, deal.seeds, answer)
             except CheckError as error:
                 assert checks is not None, "without check vectors nothing can fail"
-                liars = self._find_liars(subgraph, checks, digits, deal, answer)
+                liars = RelayDispute(self._package.ring, self._servers, self._session, self._signers).find_liars(
+                    subgraph, checks, digits, deal, answer
+                )
                 raise accusation(str(error), liars, self._servers) from None
 
     def _require_well_formed(
@@ -159,41 +158,6 @@ class RelayExchange:
             parse_answer(answer, subgraph.layers, shape, dropped_bits)
         except InputError as error:
             raise PeerError(f"{self._servers.evaluator}: {error}") from None
-
-    def _find_liars(
-        self,
-        subgraph: Subgraph,
-        checks: Sequence[CheckVectors],
-        digits: Digits,
-        deal: Deal,
-        answer: Sequence[Tensor],
-    ) -> dict[str, str]:
-        """A dispute: the evaluator shows what each dealer signed, and every server is judged by itself."""
-        ring, layers, evaluator = self._package.ring, subgraph.layers, self._servers.evaluator
-        shape, liars = digits.shape[1:], {}
-        own = parse_answer(answer, layers, shape)
-        for index, (dealer, seed) in enumerate(zip(self._servers.dealers, deal.seeds, strict=True)):
-            try:
-                relayed = self._shown(subgraph, shape, deal, index)
-            except (InputError, PeerError) as error:
-                return {str(evaluator): f"it did not show what {dealer} had signed ({error})"}
-            own = [(mine - theirs) & ring.mask for mine, theirs in zip(own, relayed, strict=True)]
-            masks = [mask_out(ring, seed, layer, share.shape) for layer, share in enumerate(relayed)]
-            first = [(share - mask) & ring.mask for share, mask in zip(relayed, masks, strict=True)]
-            if verdict := verdict_on(ring, subgraph, checks, dealer, dealer_share(ring, seed, shape), first):
-                liars[str(dealer)] = verdict
-        if verdict := verdict_on(ring, subgraph, checks, evaluator, digits, own):
-            liars[str(evaluator)] = verdict
-        return liars
-
-    def _shown(self, subgraph: Subgraph, shape: Shape, deal: Deal, index: int) -> list[Elements]:
-        """W r + s as dealer number `index` signed it."""
-        shown = self._servers.evaluator.relay(SHOW, show_request(self._session, deal.place.ticket, index))
-        share = parse_share(subgraph.name, shown)
-        require_signature(self._signers[index], self._session, share)
-        if share.ticket != deal.place.ticket:
-            raise InputError(f"ticket {share.ticket}; expected {deal.place.ticket}")
-        return elements_of(self._package.ring, subgraph.layers, shape, share)
 
     def close(self) -> None:
         """End the session; the evaluator drops what it holds for it."""

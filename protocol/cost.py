@@ -61,9 +61,9 @@ def relay_cost(ring: Ring, layers: Sequence[Layer], shape: Shape, dropped_bits: 
     )
 
 
-def slice_cost(ring: Ring, layers: Sequence[Layer], shape: Shape) -> Cost:
+def slice_cost(ring: Ring, layers: Sequence[Layer], shape: Shape, dropped_bits: int = 0) -> Cost:
     """Of a slice for an input of any size, which may travel in pieces: all of them are asked in the same round."""
-    requests = [direct_cost(ring, layers, piece.shape_of(shape)) for piece in pieces_of(layers, shape)]
+    requests = [direct_cost(ring, layers, piece.shape_of(shape), dropped_bits) for piece in pieces_of(layers, shape)]
     return Cost(
         rounds=1,
         evaluator_sent=sum(cost.evaluator_sent for cost in requests),

@@ -6,6 +6,7 @@ A *session* is one picture of one client at one evaluator; a *ticket* is one req
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -131,9 +132,7 @@ def split_place(tensors: Sequence[Tensor]) -> tuple[Place | None, list[Tensor]]:
     if not ours:
         return None, list(tensors)
     named = _named(ours, {_SESSION, _TICKETS})
-    ticket, *released = _integers(named[_TICKETS])
-    if len(released) > MAX_RELEASED:
-        raise InputError(f"{len(released)} released tickets; expected at most {MAX_RELEASED}")
+    ticket, *released = _integers(named[_TICKETS], 1 + MAX_RELEASED)
     others = [tensor for tensor in tensors if tensor.name not in {_SESSION, _TICKETS}]
     return Place(_content(named[_SESSION], SESSION_BYTES), ticket, tuple(released)), others
 
@@ -211,10 +210,12 @@ def _content(tensor: Tensor, size: int) -> bytes:
 
 def _pieces(tensor: Tensor, size: int) -> tuple[bytes, ...]:
     content = tensor.array("UINT8").tobytes()
-    if len(content) % size:
-        raise InputError(f"{tensor.name!r} has {len(content)} bytes; expected a multiple of {size}")
+    if len(content) % size or len(content) > size * MAX_DEALERS:
+        raise InputError(f"{tensor.name!r} has {len(content)} bytes; expected up to {MAX_DEALERS} times {size}")
     return tuple(content[start : start + size] for start in range(0, len(content), size))
 
 
-def _integers(tensor: Tensor) -> list[int]:
+def _integers(tensor: Tensor, most: int = 1) -> list[int]:
+    if (count := prod(tensor.shape)) > most:  # before a hostile message becomes millions of objects
+        raise InputError(f"{tensor.name!r} has {count} numbers; expected at most {most}")
     return [int(value) for value in tensor.array("INT64").reshape(-1)]

@@ -7,6 +7,9 @@ Modules, in import order:
 - `service`: what a server answers, independent of any transport.
 - `loading`: a package directory -> a service, self-tested.
 - `translation`: messages of the Open Inference Protocol <-> tensors.
+- `inbox`, `relays`: relay mode at an evaluator: windows, sessions.
+- `outbox`, `peers`: relay mode at a dealer: streams, and where they may go.
+- `relay_methods`: both, as methods.
 - `grpc_server`: the transport.
 - `server`: `serve()`, what `ppidm serve` runs.
 """

@@ -13,9 +13,9 @@ from ppidm.protocol.errors import InputError
 from ppidm.protocol.relay_messages import CLOSE, CONNECT, OPEN, SHOW, STREAM
 from ppidm.protocol.relay_messages import SERVICE as RELAY
 from ppidm.runtime import translation
+from ppidm.runtime.inbox import RelayError
 from ppidm.runtime.limits import GoneError, RefusedError
 from ppidm.runtime.log import describe
-from ppidm.runtime.relays import RelayError
 from ppidm.runtime.service import UnknownModelError
 
 try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
-from queue import SimpleQueue
-from threading import Condition
+from ipaddress import ip_address
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -14,23 +14,19 @@ from ppidm.protocol.address import loopback_address, parse_address
 from ppidm.protocol.certificates import fingerprint, load_identity, name_in, parse_certificates
 from ppidm.protocol.errors import InputError, PeerError
 from ppidm.protocol.greeting import greet
-from ppidm.protocol.relay_messages import SERVICE, SESSION_METADATA, STREAM
 from ppidm.protocol.tls import require_tls_1_3
-from ppidm.runtime.limits import GoneError
-from ppidm.runtime.relays import RelayError
+from ppidm.runtime.inbox import RelayError
+from ppidm.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from ppidm.protocol.address import Address
     from ppidm.protocol.relay_messages import ConnectRelay
     from ppidm.runtime.links import LinkSettings
 
 CONNECT_SECONDS = 10.0
-MAX_STREAMS = 32  # to all evaluators together
+MAX_STREAMS, MAX_CLIENT_STREAMS = 32, 8  # at once
 _ADVICE = "its operator allows others with --allow-peer HOST:PORT or --allow-peer SHA256 (of the peer's certificate)"
 _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0)]
-_WAKE_SECONDS = 0.25
 _FINGERPRINT_DIGITS = 64
 
 
@@ -61,82 +57,38 @@ class AllowedPeers:
 
     def allows_incoming(self, host: str, fingerprint: str | None) -> bool:
         """Whether an evaluator takes a stream from this IP address, or from the holder of this certificate."""
-        if fingerprint in self.entries or host == "::1" or host.startswith("127."):
+        if fingerprint in self.entries or _is_loopback(host):
             return True
-        return host in {parse_address(entry).host for entry in self.entries if not _is_fingerprint(entry)}
+        allowed = [parse_address(entry).host for entry in self.entries if not _is_fingerprint(entry)]
+        return any(host in _addresses_of(name) for name in allowed)
 
 
 def _is_fingerprint(entry: str) -> bool:
     return len(entry) == _FINGERPRINT_DIGITS and set(entry) <= set("0123456789abcdef")
 
 
-class _Item:
-    """A message on its way. `state` is "waiting", "taken" or "abandoned"."""
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
-    def __init__(self, content: bytes) -> None:
-        self.content, self.state = content, "waiting"
+
+def _addresses_of(name: str) -> set[str]:
+    try:
+        return {str(sockaddr[0]) for *_, sockaddr in socket.getaddrinfo(name, None)}
+    except (OSError, UnicodeError):
+        return set()
 
 
-class Outbox:
-    """A stream to one evaluator, for one session: one message at a time, as fast as the evaluator takes them."""
-
-    def __init__(self, channel: grpc.Channel, connect: ConnectRelay) -> None:
-        self._channel, self._changed = channel, Condition()
-        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
-        self._problem = ""
-        self.used = monotonic()
-        metadata = (("authorization", f"Bearer {connect.token.hex()}"), (SESSION_METADATA, connect.session.hex()))
-        stream = channel.stream_unary(f"/{SERVICE}/{STREAM}")
-        self._call = stream.future(self._messages(), metadata=metadata)
-        self._call.add_done_callback(self._ended)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the evaluator has ended it, or is gone."""
-        return bool(self._problem)
-
-    def send(self, content: bytes, until: float, is_wanted: Callable[[], bool]) -> None:
-        """Send one message; returns when the evaluator has taken it, or the transport has.
-
-        Raises:
-            RelayError: the stream has ended, or the time is over.
-            GoneError: nobody waits any more.
-        """
-        self.used = monotonic()
-        item = _Item(content)
-        self._queue.put(item)
-        with self._changed:
-            while item.state == "waiting":
-                problem = self._problem or ("the evaluator takes nothing" if monotonic() > until else "")
-                if problem or not is_wanted():
-                    item.state = "abandoned"
-                    if problem:
-                        raise RelayError(f"relay: {problem}")
-                    raise GoneError
-                self._changed.wait(_WAKE_SECONDS)
-
-    def _messages(self) -> Iterator[bytes]:
-        """What gRPC reads: it asks for the next message when it has got rid of the last."""
-        while (item := self._queue.get()) is not None:
-            if item.state == "waiting":
-                yield item.content
-                with self._changed:
-                    item.state, item.content = "taken", b""
-                    self._changed.notify_all()
-
-    def _ended(self, call: Any) -> None:  # noqa: ANN401
-        with self._changed:
-            self._problem = "the stream to the evaluator has ended"
-            if call.code() is not grpc.StatusCode.OK:
-                self._problem += f" ({call.code().name}, {ascii(call.details() or '')[:200]})"
-            self._changed.notify_all()
-        self._queue.put(None)
-
-    def close(self) -> None:
-        """End it."""
-        self._call.cancel()
-        self._queue.put(None)
-        self._channel.close()
+def host_of(peer: str) -> str:
+    """The IP address in what gRPC calls a peer, such as `ipv6:%5B::1%5D:50001`; mapped IPv4 addresses as IPv4."""
+    host = peer.partition(":")[2].rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 class Peers:
@@ -152,8 +104,8 @@ class Peers:
         self.allowed, self._links, self._seconds = allowed, links, seconds
         self._outboxes: dict[bytes, Outbox] = {}
 
-    def connect(self, connect: ConnectRelay) -> None:
-        """Open a stream.
+    def connect(self, client: str, connect: ConnectRelay) -> None:
+        """Open a stream that counts for `client`.
 
         Raises:
             InputError: the address is not allowed.
@@ -162,13 +114,14 @@ class Peers:
         self.purge()
         address = parse_address(connect.peer)
         self.allowed.require_outgoing(address, connect.pin)
-        if len(self._outboxes) >= MAX_STREAMS or connect.session in self._outboxes:
-            raise RelayError(f"relay: {len(self._outboxes)} streams are open; try again later")
+        own = sum(outbox.client == client for outbox in list(self._outboxes.values()))
+        if len(self._outboxes) >= MAX_STREAMS or own >= MAX_CLIENT_STREAMS or connect.session in self._outboxes:
+            raise RelayError(f"relay: {len(self._outboxes)} streams are open, {own} of them yours; try again later")
         try:
             channel = open_channel(address, connect.pin, self._links)
         except PeerError as error:
             raise RelayError(f"relay: {error}") from None
-        self._outboxes[connect.session] = Outbox(channel, connect)
+        self._outboxes[connect.session] = Outbox(channel, connect, client)
 
     def outbox(self, session: bytes) -> Outbox:
         """The stream of a session.

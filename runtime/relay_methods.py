@@ -23,9 +23,8 @@ from ppidm.protocol.relay_messages import (
     split_place,
     window_answer,
 )
-from ppidm.runtime.limits import client_of
-from ppidm.runtime.peers import incoming_fingerprint
-from ppidm.runtime.relays import RelayError
+from ppidm.runtime.inbox import RelayError
+from ppidm.runtime.peers import host_of, incoming_fingerprint
 from ppidm.runtime.translation import tensors_from_request
 
 if TYPE_CHECKING:
@@ -64,9 +63,9 @@ class RelayMethods:
         """As evaluator: a session."""
         return window_answer(self.relays.open(call.client, parse_open(tensors)))
 
-    def connect(self, _call: Call, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def connect(self, call: Call, tensors: Sequence[Tensor]) -> list[Tensor]:
         """As dealer: a stream to the evaluator that the client names."""
-        self._peers.connect(parse_connect(tensors))
+        self._peers.connect(call.client, parse_connect(tensors))
         return []
 
     def show(self, _call: Call, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -136,7 +135,7 @@ class RelayMethods:
         """As evaluator: what one dealer sends for one session, until it ends."""
         metadata = dict(context.invocation_metadata())
         session = self.relays.session(_hexadecimal(metadata, SESSION_METADATA))
-        if not self._peers.allowed.allows_incoming(client_of(context.peer()), incoming_fingerprint(context)):
+        if not self._peers.allowed.allows_incoming(host_of(context.peer()), incoming_fingerprint(context)):
             raise RelayError("relay: this peer is not allowed; the operator allows others with --allow-peer")
         inbox = session.accept(_hexadecimal(metadata, "authorization"))
         if inbox is None:

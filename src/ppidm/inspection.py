@@ -21,6 +21,7 @@ from ppidm.protocol.manifest import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ppidm.protocol.cost import Cost
     from ppidm.protocol.linear import Layer
     from ppidm.protocol.records import Program, Subgraph
 
@@ -67,7 +68,7 @@ def _table(manifest: Manifest) -> Table:
     for subgraph in manifest.slices:
         table.add_row(*_row(manifest, subgraph))
     table.add_section()
-    costs = [slice_cost(manifest.ring, s.layers, s.nominal_shape) for s in manifest.slices]
+    costs = [_cost(manifest, subgraph) for subgraph in manifest.slices]
     flops = sum(_flops(subgraph) for subgraph in manifest.slices)
     up, down = sum(cost.evaluator_sent for cost in costs), sum(cost.received for cost in costs)
     table.add_row("in all", "", "", f"{flops / 1e6:.1f}", f"{up / 1e3:.0f}", f"{down / 1e3:.0f}", "", "", "")
@@ -75,7 +76,7 @@ def _table(manifest: Manifest) -> Table:
 
 
 def _row(manifest: Manifest, subgraph: Subgraph) -> tuple[str, ...]:
-    cost = slice_cost(manifest.ring, subgraph.layers, subgraph.nominal_shape)
+    cost = _cost(manifest, subgraph)
     bound = max(layer.bound for layer in subgraph.layers) / 2**24
     return (
         subgraph.name,
@@ -88,6 +89,10 @@ def _row(manifest: Manifest, subgraph: Subgraph) -> tuple[str, ...]:
         f"{bound:.2f}",
         "+".join(str(layer.parts) for layer in subgraph.layers[:3]) + ("..." if len(subgraph.layers) > 3 else ""),  # noqa: PLR2004
     )
+
+
+def _cost(manifest: Manifest, subgraph: Subgraph) -> Cost:
+    return slice_cost(manifest.ring, subgraph.layers, subgraph.nominal_shape, manifest.precision.dropped_bits)
 
 
 def _describe(layers: tuple[Layer, ...]) -> str:

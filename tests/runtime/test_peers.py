@@ -4,7 +4,7 @@ import pytest
 
 from ppidm.protocol.address import parse_address
 from ppidm.protocol.errors import InputError
-from ppidm.runtime.peers import AllowedPeers
+from ppidm.runtime.peers import AllowedPeers, host_of
 
 PIN, OTHER = "ab" * 32, "cd" * 32
 ELSEWHERE = "192.0.2.7:8001"
@@ -46,6 +46,9 @@ def test_elsewhere_needs_a_pin_and_the_operators_word(entries, pin, allowed):
     [
         ((), "127.0.0.1", None, True),
         ((), "::1", None, True),
+        ((), "::", None, False),
+        (("localhost.:8001",), "192.0.2.7", None, False),
+        (("no-such-host.invalid:1",), "192.0.2.7", None, False),
         ((), "192.0.2.7", None, False),
         ((ELSEWHERE,), "192.0.2.7", None, True),
         ((ELSEWHERE,), "192.0.2.8", None, False),
@@ -56,3 +59,17 @@ def test_elsewhere_needs_a_pin_and_the_operators_word(entries, pin, allowed):
 )
 def test_streams_that_are_taken(entries, host, fingerprint, allowed):
     assert AllowedPeers(entries).allows_incoming(host, fingerprint) is allowed
+
+
+@pytest.mark.parametrize(
+    ("peer", "host"),
+    [
+        ("ipv4:127.0.0.1:5000", "127.0.0.1"),
+        ("ipv6:%5B::1%5D:5000", "::1"),
+        ("ipv6:[2001:db8::7]:5000", "2001:db8::7"),
+        ("ipv6:%5B::ffff:192.0.2.7%5D:5000", "192.0.2.7"),
+        ("unix:", ""),
+    ],
+)
+def test_where_a_stream_comes_from(peer, host):
+    assert host_of(peer) == host

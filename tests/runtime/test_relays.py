@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ppidm.protocol.messages import Tensor
 from ppidm.protocol.relay import sign_share
 from ppidm.protocol.relay_messages import OpenRelay
+from ppidm.runtime.inbox import RelayError
 from ppidm.runtime.limits import Admission, GoneError, Limits, RefusedError
-from ppidm.runtime.relays import RelayError, Relays
+from ppidm.runtime.relays import Relays
 
 SESSION, TOKENS = bytes(16), [b"a" * 32, b"b" * 32]
 KEYS = [Ed25519PrivateKey.generate() for _ in TOKENS]

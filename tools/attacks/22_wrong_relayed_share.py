@@ -16,7 +16,7 @@ from parties import Slice, client_of, draw_activation, honest
 from relaying import RelayDealer, RelayEvaluator
 from verdict import FAILS, Size, Verdict
 
-from ppidm.client import relay
+from ppidm.client import relay_dispute
 from ppidm.client.exchange import Mode
 from ppidm.protocol.errors import CheckError
 from ppidm.protocol.precision import Precision
@@ -111,9 +111,9 @@ def blames(dealer: int, share: RelayedShare) -> list[Tensor]:
 @contextmanager
 def without_signatures() -> Iterator[None]:
     """The weak build: the client believes what is shown."""
-    checked = relay.require_signature
-    relay.require_signature = lambda *_: None  # type: ignore[assignment]
+    checked = relay_dispute.require_signature
+    relay_dispute.require_signature = lambda *_: None  # type: ignore[assignment]
     try:
         yield
     finally:
-        relay.require_signature = checked
+        relay_dispute.require_signature = checked
