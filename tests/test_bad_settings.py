@@ -35,6 +35,8 @@ def test_seed_and_latents_together(generate):
         ({"TIMEOUT": 0}, "--timeout is 0; expected more than 0 and at most 86400 seconds"),
         ({"TIMEOUT": "nan"}, "--timeout is nan; expected more than 0 "),
         ({"TIMEOUT": "inf"}, "--timeout is inf; expected more than 0 "),
+        ({"AUDIT": 1.5}, "--audit is 1.5; expected the share of the slices to audit, from 0 to 1"),
+        ({"AUDIT": "nan"}, "--audit is nan; expected the share"),
         ({"OUTPUT": "picture.jpg"}, "--output is picture.jpg; expected a name that ends in .png"),
         ({"OUTPUT": "no/such/folder/a.png"}, "--output is no/such/folder/a.png, in "),
         ({"REPORT": "no/such/folder/a.json"}, "--report is no/such/folder/a.json, in "),
@@ -127,6 +129,11 @@ def test_serve_listens_on_loopback_only(package, address):
     error = refused("serve", package / "server-0", LISTEN=address)
     assert error.startswith(f"ppidm: address {address} is {host}; expected a loopback address")
     assert "give --tls-cert and --tls-key" in error
+
+
+def test_serve_with_a_peer_that_is_none(package):
+    error = refused("serve", package / "server-0", "--allow-peer", "gpu.example.org")
+    assert error.startswith("ppidm: address 'gpu.example.org'; expected HOST:PORT")
 
 
 def test_serve_on_a_port_in_use(package, servers):
