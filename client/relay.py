@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ppidm.client.dealing import Deal, Dealing
@@ -64,8 +65,15 @@ class RelayExchange:
         opened = OpenRelay(self._session, digests, tuple(self._signers))
         window = parse_window(servers.evaluator.relay(OPEN, open_request(opened)))
         self._dealing = Dealing(self._session, servers.dealers, package.ring, window)
-        evaluator = servers.evaluator
-        for dealer, token in zip(servers.dealers, tokens, strict=True):
+        try:
+            self._connect(tokens)
+        except PeerError:
+            self._end()
+            raise
+
+    def _connect(self, tokens: Sequence[bytes]) -> None:
+        evaluator = self._servers.evaluator
+        for dealer, token in zip(self._servers.dealers, tokens, strict=True):
             connect = ConnectRelay(self._session, str(evaluator.address), evaluator.certificate, token)
             dealer.relay(CONNECT, connect_request(connect))
 
@@ -163,10 +171,11 @@ class RelayExchange:
         """End the session; the evaluator drops what it holds for it."""
         self._dealing.close()
         self._account.add_relayed(self._dealing.relayed)
-        try:
+        self._end()
+
+    def _end(self) -> None:
+        with suppress(PeerError):  # the evaluator drops the session by itself, when it has not heard of it for long
             self._servers.evaluator.relay(CLOSE, close_request(self._session))
-        except PeerError:
-            return  # it drops the session by itself, when it has not heard of it for long
 
 
 def _signer(server: object) -> bytes:

@@ -6,7 +6,8 @@ from ppidm.protocol.handshake import Handshake, extensions, parse_extensions
 
 def test_round_trip_skips_other_extensions():
     texts = ["model_configuration", *extensions("ab" * 32, "5"), "statistics"]
-    assert parse_extensions(texts) == Handshake("ab" * 32, "5")
+    assert parse_extensions(texts) == Handshake("ab" * 32, "5", "")
+    assert parse_extensions(extensions("ab" * 32, "5", "cd" * 32)) == Handshake("ab" * 32, "5", "cd" * 32)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,7 @@ def test_round_trip_skips_other_extensions():
         extensions("ab", "5")[1:],
         extensions("", "5"),
         [*extensions("ab", "5"), *extensions("cd", "5")],
+        [*extensions("ab", "5", "cd"), *extensions("ab", "5", "ef")],
     ],
 )
 def test_missing_empty_or_contradicting(texts):

@@ -65,6 +65,7 @@ def test_model_metadata(evaluator, connect):
         ("masked", "UINT8", [4, -1, 16]),
         ("seed", "UINT8", [32]),
         ("shape", "INT64", [2]),
+        ("answer_bits", "UINT8", [1]),
     ]
     assert described(product.outputs) == [("answer_0", "INT32", [-1, 16]), ("answer_1", "INT32", [-1, 24])]
     assert described(convolution.inputs)[0] == ("masked", "UINT8", [4, -1, -1, -1, 8])
