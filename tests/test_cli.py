@@ -10,6 +10,7 @@ from command_line import ppidm, refused
 import ppidm as package_of_ours
 from ppidm.cli import app
 from ppidm.client.command import GenerateSettings
+from ppidm.client.exchange import Mode
 from ppidm.client.links import LinkSettings
 from ppidm.client.run_command import RunSettings
 from ppidm.export.settings import ExportResult, ExportSettings, OffloadChoice
@@ -110,6 +111,8 @@ CHOSEN = GenerateSettings(
     report=Path("r.json"),
     check=Path("check"),
     verify=False,
+    audit=0.25,
+    mode=Mode.RELAY,
     timeout=2.5,
     links=LinkSettings(PINS, Path("ca"), Path("cert"), Path("key"), Path("tokens")),
 )
@@ -131,6 +134,8 @@ VALUES = {  # of every option of generate
     "report": "r.json",
     "check": "check",
     "verify": "off",
+    "audit": "0.25",
+    "mode": "relay",
     "timeout": "2.5",
     "pin": " ".join(PINS),
     "ca": "ca",
