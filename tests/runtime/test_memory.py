@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 MEMORY = 256 << 20  # what the server may take for requests
 BESIDE = 256 << 20  # for threads, buffers of connections, and what malloc wastes
 SECONDS, CONNECTIONS = 3, 100
+TRIES = 5
 LARGE = (32768, 16)  # about what one client may ask for: a request has 2 MiB, an answer 0.6, computing takes 52
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 SEED, SMALL = Seed(bytes(32)), (7, 16)
@@ -127,10 +128,20 @@ def test_answers_that_nobody_reads(victim):
 def test_such_calls_are_ended_in_time(victim, attack):
     """From the honest client's own address: its share is taken, and comes free although the connections are still there."""
     request = content_of("mid.to_out", masked_request(np.zeros((4, *LARGE), np.uint8)))  # needs all of it
+    assert any(refused_then_served(victim, attack, request) for _ in range(TRIES))
+
+
+def refused_then_served(victim, attack, request):
+    """Whether it was refused at first: on a busy machine the calls may be over before ours is made."""
     with raw_connections(victim.address, 4, source="127.0.0.1") as connections:
         attack(connections)
-        eventually(lambda: call(victim.address, METHOD, request) == "RESOURCE_EXHAUSTED", 2)
+        until = time.monotonic() + 2
+        while (
+            not (refused := call(victim.address, METHOD, request) == "RESOURCE_EXHAUSTED") and time.monotonic() < until
+        ):
+            time.sleep(0.05)
         eventually(lambda: isinstance(call(victim.address, METHOD, request), bytes))
+    return refused
 
 
 def assert_served_meanwhile(victim):
