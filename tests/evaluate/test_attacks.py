@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from evaluate.conftest import SIDE, made_pictures
+from made_evaluation import SIDE, made_pictures
 from tools.evaluate.attacks import ATTACKS, blocks_from_pictures, pictures_from_blocks
 from tools.evaluate.reductions import attempt
 from tools.evaluate.similarity import psnr_db

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from evaluate.conftest import made_pictures
+from made_evaluation import made_pictures
 from tools.evaluate.reductions import attempt, best, reduction
 from tools.evaluate.similarity import psnr_db
 from tools.evaluate.task import Task

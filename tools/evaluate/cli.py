@@ -30,7 +30,7 @@ mask, and with ours.
 
 \b
     python -m tools.evaluate --size quick     minutes; into build/evaluate-quick; proves nothing
-    python -m tools.evaluate                  40 minutes on 2 cores; docs/evaluation, README.md
+    python -m tools.evaluate                  30 minutes on 2 cores; docs/evaluation, README.md
     python -m tools.evaluate --table-only     the table of README.md again, from docs/evaluation
 
 The data come from `python -m tools.train fetch`. What was drawn is kept in build/evaluate: stop whenever you like, and go on later.
