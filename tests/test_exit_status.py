@@ -27,7 +27,7 @@ GENERATE = ("generate", "OUT/client", "red apple", "--evaluator", "127.0.0.1:1",
         ([*GENERATE, "--verify", "maybe"], "'maybe' is not one of 'on', 'off'"),
         ([*GENERATE, "--sed", "1"], "No such option: --sed"),
         ([*GENERATE, "surplus"], "unexpected extra argument"),
-        (["export", "MODEL", "OUT", "--offload", "some"], "'some' is not one of 'all', 'conv'"),
+        (["export", "MODEL", "OUT", "--offload", "some"], "--offload is 'some'; expected all, conv, or a share"),
     ],
 )
 def test_wrong_usage(arguments, message):
