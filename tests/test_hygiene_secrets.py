@@ -19,7 +19,7 @@ from canaries import bytes_canary, files_below, number_canary, search, text_cana
 from evidence import Evidence, debugged_server
 from recorder import recording
 
-from ppidm.client import PrivateStableDiffusionPipeline, offload, transport
+from ppidm.client import PrivateStableDiffusionPipeline, direct, offload, transport
 from ppidm.protocol import masks
 from ppidm.protocol.errors import CheckError, NonFiniteError, PeerError
 from ppidm.protocol.messages import Tensor
@@ -149,12 +149,12 @@ def requests_in(evidence):
 
 def test_a_weak_build_is_found_out(package, recorders, secrets, everything, tmp_path, monkeypatch):
     """It names requests after activations, logs scales and keeps activations in a file."""
-    ask, request, decode, held = offload.ask, transport._request_from_tensors, offload.decode, threading.local()
+    ask, request, decode, held = direct.ask, transport._request_from_tensors, offload.decode, threading.local()
     cache = tmp_path / "tmp" / "activations"
 
-    def noting_ask(ring, x, mask):
+    def noting_ask(ring, x, *rest):
         held.x = ring.to_digits(ring.reduce(x)).tobytes()[:4096].hex()
-        return ask(ring, x, mask)
+        return ask(ring, x, *rest)
 
     def leaking_request(model, tensors):
         message = request(model, tensors)
@@ -167,7 +167,7 @@ def test_a_weak_build_is_found_out(package, recorders, secrets, everything, tmp_
             cache.write_bytes(secrets.activations[0].tobytes())
         return decode(y, scale, *rest)
 
-    monkeypatch.setattr(offload, "ask", noting_ask)
+    monkeypatch.setattr(direct, "ask", noting_ask)
     monkeypatch.setattr(transport, "_request_from_tensors", leaking_request)
     monkeypatch.setattr(offload, "decode", leaking_decode)
     draw(package, recorders, guidance_scale=1.0)

@@ -57,6 +57,7 @@ def test_the_picture_is_close_and_its_answers_have_half_of_the_bytes(unaudited, 
     assert report.traffic.evaluator.sent < 1.01 * whole.traffic.evaluator.sent
 
 
+@pytest.mark.slow
 def test_every_request_is_made_again_if_all_are_audited(connect, record, unaudited):
     with connect(audit=1) as pipe:
         recording = record(pipe)

@@ -11,7 +11,7 @@ import pytest
 from shipped import RING, load_slices, plain_digits
 from uniformity import FALSE_ALARM, assert_uniform, smallest_difference_p_value, uniformity_p_value
 
-from ppidm.client import offload
+from ppidm.client import direct
 from ppidm.protocol.masks import Mask
 from ppidm.protocol.prg import Seed
 
@@ -99,11 +99,11 @@ def test_seeds_are_distinct_and_uniform(first, again, other):
 def broken(pipe, record, monkeypatch):
     """Draws a picture of one step with parts of the client replaced."""
 
-    def draw(hide=Mask.hide, fresh=Mask.fresh, open_answers=offload.open_answers):
+    def draw(hide=Mask.hide, fresh=Mask.fresh, open_answers=direct.open_answers):
         with monkeypatch.context() as patch:
             patch.setattr(Mask, "hide", hide)
             patch.setattr(Mask, "fresh", fresh)
-            patch.setattr(offload, "open_answers", open_answers)
+            patch.setattr(direct, "open_answers", open_answers)
             return record(pipe, num_inference_steps=1)
 
     return draw
@@ -118,7 +118,7 @@ def test_an_unmasked_build_is_noticed_in_every_slice(broken, honest):
     def evaluator_only(ring, layers, checks, x, answers):
         return real(ring, layers, checks, x, answers[:1])
 
-    real = offload.open_answers
+    real = direct.open_answers
     recording = broken(hide=lambda _mask, x: RING.to_digits(x), open_answers=evaluator_only)
     assert np.array_equal(recording.result.images, honest.result.images)
     p_values = uniformity(recording.evaluator)
