@@ -37,6 +37,14 @@ def test_half_of_the_decibels_is_a_half():
     assert reduction(scores, guess, guess + 10, family=1, resamples=50).value == pytest.approx(0.5)
 
 
+def test_rounding_neither_leaks_nor_protects():
+    guess = np.linspace(10, 15, 40)
+    for rounding in (1e-13, -1e-13):
+        found = reduction(guess + rounding, guess, guess + 10, family=18, resamples=50)
+        assert (found.low, found.value, found.high) == (1, 1, 1)
+    assert reduction(guess + 1e-6, guess, guess + 10, family=18, resamples=50).high < 1
+
+
 def test_a_planted_leak_keeps_the_interval_below_one():
     whole = leaking(1.0)
     half = TASK.residuals * (np.arange(64 // 4) % 2)[None, :, None, None]  # every second row of pixels

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Scores = NDArray[np.float64]
 
+SAME_DB = 1e-9  # scores that differ by less are equal but for rounding
 CONFIDENCE = 0.95  # that all intervals of an evaluation hold together
 _DOUBT = 2.0
 _ROUNDING = 1e-9  # predictions below this share of the truth's energy are rounding errors
@@ -97,6 +98,12 @@ class Reduction:
     high: float
 
 
+def _gain(attack: Scores, guess: Scores) -> Scores:
+    """What an attack wins over the guess; one that is the guess wins nothing, whatever order its sums were made in."""
+    gained = attack - guess
+    return np.where(np.abs(gained) < SAME_DB, 0.0, gained)
+
+
 def reduction(attack: Scores, guess: Scores, unprotected: Scores, *, family: int, resamples: int) -> Reduction:
     """With a bootstrap interval over pictures.
 
@@ -108,7 +115,7 @@ def reduction(attack: Scores, guess: Scores, unprotected: Scores, *, family: int
         resamples: of the bootstrap.
     """
     chosen = np.random.default_rng(0).integers(len(attack), size=(resamples, len(attack)))
-    gained, possible = attack - guess, unprotected - guess
+    gained, possible = _gain(attack, guess), unprotected - guess
     samples = 1 - gained[chosen].mean(axis=1) / possible[chosen].mean(axis=1)
     tail = (1 - CONFIDENCE) / family / 2
     low, high = np.quantile(samples, [tail, 1 - tail])
