@@ -37,6 +37,11 @@ def test_a_lie_is_caught_and_its_liar_named(model, rng, disputed, kind):
     assert (counts.tampered, counts.caught, counts.named) == (1, 1, 1)
 
 
+def test_channels_in_their_own_order_are_no_lie(rng):
+    two = np.arange(2).reshape(2, 1)
+    assert all((import_module("lies").shuffled(rng, two) != two).any() for _ in range(50))
+
+
 def test_honest_answers_raise_no_alarm(model, disputed):
     counts = import_module("tamper").Counts()
     counts.add_honest(model, disputed)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from session import Answer, Disputed, Model
 
-    from ppidm.protocol.ring import Elements
+    from ppidm.protocol.ring import Elements, Integers
 
     Rng = np.random.Generator
     Change = Callable[[Rng, Elements], None]
@@ -124,8 +124,15 @@ def other_weights(rng: Rng, model: Model, disputed: Disputed, _other: Disputed) 
     liar, answer = _some_server(rng, disputed)
     index = int(rng.integers(len(answer)))
     layer, weights = disputed.layers[index], model.weights(disputed.name)[index]
-    answer[index] = apply(layer, rng.permutation(weights), disputed.digits[liar], disputed.ring)
+    answer[index] = apply(layer, shuffled(rng, weights), disputed.digits[liar], disputed.ring)
     return Lie(liar, answer)
+
+
+def shuffled(rng: Rng, weights: Integers) -> Integers:
+    """The output channels in another order: of four channels, one permutation in 24 is no lie."""
+    while np.array_equal(other := rng.permutation(weights), weights):
+        pass
+    return other
 
 
 def consistent(rng: Rng, model: Model, disputed: Disputed, _other: Disputed) -> Lie:
