@@ -67,7 +67,7 @@ class Account:
             self._audits += 1
 
     def add_client(self, flops: int) -> None:
-        """FLOPs of text encoder or VAE decoder."""
+        """FLOPs of text encoder, VAE encoder or VAE decoder."""
         with self._lock:
             self._flops["components"] += flops
 

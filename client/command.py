@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from PIL.PngImagePlugin import PngInfo
 
+from ppidm.client.base_pipeline import PrivateStableDiffusionOutput
 from ppidm.client.exchange import Mode
-from ppidm.client.files import check_timeout, check_writable, load_array, write_whole
+from ppidm.client.files import check_timeout, check_writable, load_array, load_picture, write_whole
+from ppidm.client.img2img import PrivateStableDiffusionImg2ImgPipeline
 from ppidm.client.links import LOOPBACK, LinkSettings
-from ppidm.client.pipeline import PrivateStableDiffusionOutput, PrivateStableDiffusionPipeline
+from ppidm.client.pipeline import PrivateStableDiffusionPipeline
 from ppidm.protocol.audit import DEFAULT_SHARE, require_share
 from ppidm.protocol.errors import InputError
+from ppidm.protocol.sampler_begins import skipped_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +45,8 @@ class GenerateSettings:
     scheduler: str | None = None
     seed: int | None = None
     latents: Path | None = None
+    image: Path | None = None
+    strength: float = 0.8
     height: int | None = None
     width: int | None = None
     output: Path = Path("picture.png")
@@ -77,13 +82,13 @@ def generate(
         OSError: a file cannot be written.
     """
     _check_settings(settings)
-    latents = None if settings.latents is None else load_array("--latents", settings.latents)
+    kind, arguments = _call(settings)
 
     def on_step(pipe: Any, step: int, _timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
         progress(step + 1, pipe.num_evaluations)
         return tensors
 
-    with PrivateStableDiffusionPipeline.from_package(
+    with kind.from_package(
         settings.package,
         evaluator=settings.evaluator,
         dealers=settings.dealers,
@@ -97,16 +102,14 @@ def generate(
     ) as pipe:
         result = pipe(
             settings.prompt,
-            settings.height,
-            settings.width,
-            settings.num_inference_steps,
+            num_inference_steps=settings.num_inference_steps,
             guidance_scale=settings.guidance_scale,
             negative_prompt=settings.negative_prompt,
             num_images_per_prompt=settings.num_images_per_prompt,
             generator=settings.seed,
-            latents=latents,
             scheduler=settings.scheduler,
             callback_on_step_end=on_step,
+            **arguments,
         )
     assert isinstance(result, PrivateStableDiffusionOutput)  # return_dict is on
     paths = _paths(settings.output, len(result.images))
@@ -117,10 +120,28 @@ def generate(
     return paths
 
 
+def _call(
+    settings: GenerateSettings,
+) -> tuple[type[PrivateStableDiffusionPipeline | PrivateStableDiffusionImg2ImgPipeline], dict[str, Any]]:
+    """The pipeline, and the arguments that are its own."""
+    size = settings.height, settings.width
+    if settings.image is not None:
+        picture = load_picture("--image", settings.image, *size)
+        return PrivateStableDiffusionImg2ImgPipeline, {"image": picture, "strength": settings.strength}
+    latents = None if settings.latents is None else load_array("--latents", settings.latents)
+    return PrivateStableDiffusionPipeline, {"height": size[0], "width": size[1], "latents": latents}
+
+
 def _check_settings(settings: GenerateSettings) -> None:
     """What the pipeline does not see, before minutes of work are lost."""
     if settings.seed is not None and settings.latents is not None:
         raise InputError("--seed and --latents are both given; expected one of them: either draws the initial noise")
+    if settings.image is not None and settings.latents is not None:
+        raise InputError(
+            "--image and --latents are both given; expected one of them: either is what the steps begin with"
+        )
+    if settings.image is not None:
+        skipped_steps(settings.strength, settings.num_inference_steps)
     if settings.seed is not None and settings.seed < 0:
         raise InputError(f"--seed is {settings.seed}; expected 0 or more")
     require_share(settings.audit)

@@ -61,7 +61,7 @@ class TextEncoder:
         """
         encoded = self._tokenizer.encode_batch(list(texts))
         if any(encoding.overflowing for encoding in encoded):
-            warnings.warn(f"a prompt was truncated to {self._max_tokens} tokens", stacklevel=5)  # the pipeline's caller
+            warnings.warn(f"a prompt was truncated to {self._max_tokens} tokens", stacklevel=6)  # the pipeline's caller
         ids = np.array([encoding.ids for encoding in encoded], np.int64).reshape(len(encoded), self._max_tokens)
         *results, flops = self._session.run(self._outputs, {"input_ids": ids})
         return results, int(flops)

@@ -6,7 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageOps
 
+from ppidm.client.arguments import MAX_PIXELS
 from ppidm.protocol.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,6 +55,26 @@ def load_array(option: str, path: Path) -> NDArray[np.float32]:
         problem = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{option} is {path}: {problem}; expected one array of float32 in a .npy file") from error
     return array
+
+
+def load_picture(option: str, path: Path, height: int | None = None, width: int | None = None) -> Image.Image:
+    """Read a picture of any format that Pillow knows, resampled to a size if one is given.
+
+    Raises:
+        InputError: names `option`.
+    """
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        problem = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(f"{option} is {path}: {problem}; expected a picture, such as PNG or JPEG") from error
+    size = width or picture.width, height or picture.height
+    if not all(1 <= side <= MAX_PIXELS for side in size):
+        raise InputError(
+            f"{option} has {size[0]} x {size[1]} pixels; expected at most {MAX_PIXELS}, give --width and --height"
+        )
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def write_whole(path: Path, content: bytes) -> None:

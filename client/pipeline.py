@@ -2,62 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ppidm.client.account import Account
-from ppidm.client.arguments import Request, make_generator, make_request
-from ppidm.client.conditions import Conditioner
-from ppidm.client.denoiser import Denoiser
-from ppidm.client.exchange import Mode
-from ppidm.client.links import LOOPBACK, LinkSettings
-from ppidm.client.offload import Offloader
-from ppidm.client.package import ClientPackage, load_package
-from ppidm.client.pictures import ImageDecoder, pil_from_floats
+from ppidm.client.arguments import make_generator, make_request
+from ppidm.client.base_pipeline import SAMPLERS, Drawing, Pipeline, PrivateStableDiffusionOutput, require_output_type
 from ppidm.client.sampler import Sampler
-from ppidm.client.servers import Servers, connect
-from ppidm.engines.unet import PartitionedUNet
-from ppidm.protocol.audit import DEFAULT_SHARE, require_share
-from ppidm.protocol.errors import InputError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
-    from ppidm.client.report import Report
-    from ppidm.protocol.manifest import ClientManifest
+    from ppidm.client.base_pipeline import OutputType, StepCallback
 
-Floats = NDArray[np.float32]
-SAMPLERS = "samplers.npz"
-IN_FLIGHT = 8  # steps of the programs at the same time, over both halves of guidance
-StepCallback = Callable[["PrivateStableDiffusionPipeline", int, float, dict[str, Any]], dict[str, Any]]
+    Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class PrivateStableDiffusionOutput:
-    """What a call returns, like diffusers' StableDiffusionPipelineOutput.
-
-    Attributes:
-        images: PIL images, or an array: float32 (N, height, width, 3) in [0, 1] for "np", latents for "latent".
-        nsfw_content_detected: always None; there is no safety checker.
-        report: offloaded share, bytes, rounds, seconds.
-    """
-
-    images: list[Image.Image] | Floats
-    nsfw_content_detected: None
-    report: Report
-
-
-class PrivateStableDiffusionPipeline:
+class PrivateStableDiffusionPipeline(Pipeline):
     """Text to image. Prompt, latents and picture stay in this process.
 
     Use `from_package`, and the pipeline as a context manager, or call `close`.
@@ -72,64 +35,6 @@ class PrivateStableDiffusionPipeline:
             pipe("red apple, 3d style").images[0].save("apple.png")
     """
 
-    def __init__(
-        self,
-        package: ClientPackage[ClientManifest],
-        servers: Servers,
-        threads: int = 0,
-        audit: float = DEFAULT_SHARE,
-        mode: Mode = Mode.DIRECT,
-    ) -> None:
-        self._audit, self._mode = audit, mode
-        self._package, self._servers, self._manifest = package, servers, package.manifest
-        self.num_evaluations = 0
-        self._pool = ThreadPoolExecutor(IN_FLIGHT, "ppidm-step")
-        self._conditioner = Conditioner(package.directory, self._manifest, threads)
-        self._decoder = ImageDecoder(package.directory, self._manifest, self._pool, threads)
-        self._unet = PartitionedUNet(package.directory, self._manifest.programs, self._pool, threads)
-
-    @classmethod
-    def from_package(
-        cls,
-        path: str | Path,
-        *,
-        evaluator: str,
-        dealers: Sequence[str],
-        check: str | Path | None = None,
-        verify: bool = True,
-        audit: float = DEFAULT_SHARE,
-        mode: Mode = Mode.DIRECT,
-        signer: str | Path | None = None,
-        timeout: float = 60.0,
-        threads: int = 0,
-        links: LinkSettings = LOOPBACK,
-    ) -> Self:
-        """Load `OUT/client` and connect to the servers.
-
-        Args:
-            path: the client directory of `ppidm export`.
-            evaluator: HOST:PORT of the server that gets masked activations.
-            dealers: HOST:PORT of the servers that get seeds; one or more, run by other operators than the evaluator.
-            check: this user's check vectors; by default the folder `check` beside `path`.
-            verify: check every answer, or audit truncated ones. Turn it off for measurements only.
-            audit: share of truncated answers that are audited; packages of precision exact have none.
-            mode: direct: every server answers the client. relay: dealers send their shares to the evaluator, ahead, and the
-                client downloads one answer, whatever the number of dealers.
-            signer: PEM file with the public key of who must have signed the package; None takes any.
-            timeout: seconds that one request may take.
-            threads: of each of the client's own graphs; 0 means one per core.
-            links: pins, certificates and tokens, for servers outside of loopback.
-
-        Raises:
-            PackageError: the package is corrupt or of another version.
-            InputError: a bad address, or a server in two roles.
-            PeerError: a server cannot be reached or has another package.
-        """
-        require_share(audit)
-        check, signer = (None if given is None else Path(given) for given in (check, signer))
-        package = load_package(Path(path), check, verify=verify, signer=signer)
-        return cls(package, connect(evaluator, dealers, package.manifest.package, timeout, links), threads, audit, mode)
-
     def __call__(
         self,
         prompt: str | Sequence[str],
@@ -142,7 +47,7 @@ class PrivateStableDiffusionPipeline:
         num_images_per_prompt: int = 1,
         generator: np.random.Generator | int | None = None,
         latents: Floats | None = None,
-        output_type: Literal["pil", "np", "latent"] = "pil",
+        output_type: OutputType = "pil",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
         scheduler: str | None = None,
@@ -174,8 +79,7 @@ class PrivateStableDiffusionPipeline:
         Security:
             Servers learn sizes, steps, guidance on or off, and timing; see SECURITY.md.
         """
-        if output_type not in ("pil", "np", "latent"):
-            raise InputError(f'output_type is {output_type!r}; expected "pil", "np" or "latent"')
+        require_output_type(output_type)
         image = self._manifest.image
         request = make_request(
             image,
@@ -190,64 +94,16 @@ class PrivateStableDiffusionPipeline:
         name = scheduler or self._manifest.scheduler
         sampler = Sampler.load(self._package.directory / SAMPLERS, name, num_inference_steps)
         rng = make_generator(generator)
-        self.num_evaluations = len(sampler.timesteps)
-        account = Account(self._servers)
-        with closing(Offloader(self._package, self._servers, account, self._audit, self._mode)) as offload:
-            latents = self._denoise(offload, account, request, sampler, rng, callback_on_step_end)
-            images = latents if output_type == "latent" else self._decode(offload, account, latents)
-        offload.raise_if_not_finite(latents, images)
-        report = account.report(self._package, request, name, num_inference_steps)
-        output = PrivateStableDiffusionOutput(pil_from_floats(images) if output_type == "pil" else images, None, report)
+        output = self._draw(
+            Drawing(
+                request,
+                name,
+                num_inference_steps,
+                sampler,
+                lambda _account: sampler.start(request.initial_latents(image, rng)),
+                rng,
+                output_type,
+                callback_on_step_end,
+            )
+        )
         return output if return_dict else (output.images, None)
-
-    def _denoise(
-        self,
-        offload: Offloader,
-        account: Account,
-        request: Request,
-        sampler: Sampler,
-        rng: np.random.Generator,
-        callback: StepCallback | None,
-    ) -> Floats:
-        with account.timed("text_encoder"):
-            conditions, flops = self._conditioner(request)
-            account.add_client(flops)
-        with account.timed("unet"), np.errstate(over="ignore", invalid="ignore"):  # told at the end, and only then
-            denoiser = Denoiser(self._unet, offload, account, request)
-            denoiser.prepare(conditions, sampler.timesteps)
-            offload.expect(self._requests(request, len(sampler.timesteps)))
-            state = sampler.start(request.initial_latents(self._manifest.image, rng))
-            for step, timestep in enumerate(sampler.timesteps):
-                state.step(denoiser(state.model_input(), step), lambda: request.draw(self._manifest.image, rng))
-                if callback is not None:
-                    tensors = callback(self, step, timestep, {"latents": state.latents})
-                    state.latents = tensors.get("latents", state.latents)
-        return state.latents
-
-    def _requests(self, request: Request, evaluations: int) -> dict[str, int]:
-        """How often each slice will be asked for, by the steps of the sampler."""
-        times = evaluations * (2 if request.guided else 1)
-        steps = self._manifest.programs.sample.steps
-        return {step.slice: times for step in steps if step.kind == "offload"}
-
-    def _decode(self, offload: Offloader, account: Account, latents: Floats) -> Floats:
-        if not self._decoder.is_offloaded:
-            offload.raise_if_not_finite(latents)  # there are no more requests
-        account.begin_decoder()
-        with account.timed("vae_decoder"), np.errstate(over="ignore", invalid="ignore"):
-            images, result = self._decoder(latents, offload)
-            account.add_decoder(result)
-        return images
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._servers.close()
-        self._pool.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

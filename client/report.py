@@ -44,6 +44,7 @@ class SecondsReport(_Part):
 
     total: float
     text_encoder: float
+    vae_encoder: float
     unet: float
     vae_decoder: float
     client_segments: float

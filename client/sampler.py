@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppidm.protocol.errors import InputError
+from ppidm.protocol.sampler_begins import begin, load_begins, skipped_steps
 from ppidm.protocol.sampler_table import Kind, Table, load_table
 
 Array: TypeAlias = NDArray[np.float32]
@@ -31,14 +32,16 @@ class Sampler:
     Attributes:
         timesteps: one per model evaluation, float64, shape (M,); M may exceed the number of steps (PNDM: one more).
         init_noise_sigma: what `start` multiplies its noise by.
+        picture_scale: what it multiplies a picture's latents by; 0 for a whole run.
         input_scales: what the model is given is this times the sample, float64, shape (M,).
         rows: per evaluation, the earlier tensors that its result is made of, with their coefficients.
         last_use: the last evaluation that names an earlier tensor.
         draws: per evaluation, the noises that it draws.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, picture_scale: float = 0.0) -> None:
         """Use the entries of one step count, `table`, already checked."""
+        self.picture_scale = picture_scale
         self.timesteps: NDArray[np.float64] = _values(table, Kind.TIMESTEP)
         self.init_noise_sigma = float(_values(table, Kind.INIT_SIGMA)[0])
         self.input_scales: NDArray[np.float64] = _values(table, Kind.INPUT_SCALE)
@@ -54,20 +57,32 @@ class Sampler:
             InputError: the package has no such scheduler or step count; the message lists what it has.
             PackageError: the file is corrupt.
         """
-        table = load_table(path, name)
-        chosen = table[table["steps"] == steps]
-        if len(chosen) == 0:
-            counts = _ranges(np.unique(table["steps"]).tolist())
-            raise InputError(f"{name} cannot do {steps} steps in this package; it can do {counts or 'none'}")
-        return cls(chosen)
+        return cls(_table_of(path, name, steps))
+
+    @classmethod
+    def load_for_picture(cls, path: Path, name: str, steps: int, strength: float) -> "Sampler":
+        """The same for image to image: a run without the first steps, of which `strength` says how many are left.
+
+        Raises:
+            InputError: as `load`; the strength is out of range, or the package cannot begin this scheduler in the middle.
+            PackageError: the file is corrupt.
+        """
+        table = _table_of(path, name, steps)
+        return cls(*begin(table, load_begins(path, name), skipped_steps(strength, steps), f"{path}: {name}"))
 
     def needs_noise(self, row: int) -> bool:
         """Whether evaluation `row` draws noise."""
         return bool(self.draws[row])
 
-    def start(self, noise: Array) -> "SamplerState":
-        """Begin an image from standard normal noise, float32, any shape; it is scaled by `init_noise_sigma`."""
-        return SamplerState(self, noise.astype(np.float64) * self.init_noise_sigma)
+    def start(self, noise: Array, picture: Array | None = None) -> "SamplerState":
+        """Begin an image.
+
+        Args:
+            noise: standard normal, float32, any shape.
+            picture: latents that a run of `load_for_picture` begins with, in the shape of the noise.
+        """
+        latents = noise.astype(np.float64) * self.init_noise_sigma
+        return SamplerState(self, latents if picture is None else latents + self.picture_scale * picture)
 
 
 class SamplerState:
@@ -136,6 +151,15 @@ class SamplerState:
     def _expect_more(self) -> None:
         if self._row == len(self._sampler.timesteps):
             raise InputError(f"all {self._row} evaluations of this sampler are done")
+
+
+def _table_of(path: Path, name: str, steps: int) -> Table:
+    table = load_table(path, name)
+    chosen: Table = table[table["steps"] == steps]
+    if len(chosen) == 0:
+        counts = _ranges(np.unique(table["steps"]).tolist())
+        raise InputError(f"{name} cannot do {steps} steps in this package; it can do {counts or 'none'}")
+    return chosen
 
 
 def _values(table: Table, kind: Kind) -> NDArray[np.float64]:

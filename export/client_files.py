@@ -15,6 +15,7 @@ from ppidm.engines.onnx_guard import Policy, require_allowed
 from ppidm.engines.onnx_policy import SEGMENT, TEXT
 from ppidm.export.flops import count_flops
 from ppidm.export.graph import load_graph
+from ppidm.export.trace import ENCODER
 from ppidm.protocol.errors import InputError, PackageError, UnsupportedError
 from ppidm.protocol.records import Conditioning, ImageConfig
 from ppidm.protocol.sampler_table import FILE as SAMPLERS
@@ -113,6 +114,8 @@ def copy_components(model: Path, client: Path, config: ModelConfig, *, with_deco
         _tokenizer(model / tokenizer, vocabulary, config.max_tokens).save(str(client / f"{tokenizer}.json"))
     if with_decoder:
         _copy_graph(model / "vae" / "model.onnx", client / "vae_decoder.onnx", SEGMENT)
+    if (encoder_graph := model / "vae" / ENCODER).is_file():
+        _copy_graph(encoder_graph, client / "vae_encoder.onnx", SEGMENT)
     _check_samplers(model / SAMPLERS, config.scheduler)
     shutil.copyfile(model / SAMPLERS, client / SAMPLERS.name)
 

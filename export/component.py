@@ -35,8 +35,14 @@ def load(folder: Path, tokens: int) -> Component:
     return torch_modules.load_unet(folder) if folder.name == "unet" else torch_modules.load_decoder(folder)
 
 
-def write_onnx(component: Component, folder: Path) -> float:
-    """Write `folder/model.onnx`, once it has been compared with torch.
+def load_encoder(folder: Path) -> Component:
+    """Load the torch module of a VAE's other half, which is traced into a file of its own."""
+    stored_tensors(weight_files(folder))
+    return torch_modules.load_encoder(folder)
+
+
+def write_onnx(component: Component, folder: Path, file: str = "model.onnx") -> float:
+    """Write a component's graph into its folder, once it has been compared with torch.
 
     Returns:
         The largest error.
@@ -45,7 +51,7 @@ def write_onnx(component: Component, folder: Path) -> float:
         UnsupportedError: the graph cannot be made, or it computes something else.
     """
     model = onnx_from(component, folder)
-    with replacing(folder / "model.onnx") as path:
+    with replacing(folder / file) as path:
         ir.save(model, path)
         return compare(component, path, folder)
 

@@ -14,14 +14,26 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ppidm.export.scheduler_begins import extract_begins
 from ppidm.export.scheduler_run import Scheduler, name_of, quiet
 from ppidm.export.scheduler_table import StepsRefusedError, extract
 from ppidm.protocol.errors import InputError, UnsupportedError
-from ppidm.protocol.sampler_table import CONFIGURATION, FILE, MAX_STEPS, MISSING, Table, check_table, load_configuration
+from ppidm.protocol.sampler_table import (
+    BEGINS,
+    CONFIGURATION,
+    FILE,
+    MAX_STEPS,
+    MISSING,
+    Table,
+    check_table,
+    load_configuration,
+)
 
 __all__ = ["SCHEDULERS", "StepsRefusedError", "extract", "samplers_are_current", "write_samplers"]
 
 Progress: TypeAlias = Callable[[str, int], None]  # (scheduler class, number of steps that is done)
+
+TABLES = 2  # version of what is made of a configuration; 1 had no beginnings
 
 SCHEDULERS = (
     "DDIMScheduler",
@@ -54,7 +66,9 @@ def write_samplers(model: Path, progress: Progress | None = None) -> Path:
     missing: dict[str, str] = {}
     for name in dict.fromkeys((own, *SCHEDULERS)):
         try:
-            arrays[name] = _all_steps(_from_config(name, config), progress or (lambda _name, _steps: None))
+            scheduler = _from_config(name, config)
+            arrays[name] = _all_steps(scheduler, progress or (lambda _name, _steps: None))
+            arrays |= _all_begins(scheduler, arrays[name])
         except UnsupportedError as error:
             if name == own:
                 raise
@@ -74,7 +88,7 @@ def samplers_are_current(model: Path) -> bool:
 
 
 def _digest(config: dict[str, Any]) -> str:
-    relevant = {key: value for key, value in config.items() if key != "_diffusers_version"}
+    relevant = {key: value for key, value in config.items() if key != "_diffusers_version"} | {"tables": TABLES}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
 
 
@@ -115,6 +129,16 @@ def _all_steps(scheduler: Scheduler, progress: Progress) -> Table:
     if not tables:
         raise UnsupportedError(f"{name_of(scheduler)} can do no number of steps from 1 to {MAX_STEPS}: {refusal}")
     return _checked(np.concatenate(tables), name_of(scheduler))
+
+
+def _all_begins(scheduler: Scheduler, table: Table) -> dict[str, NDArray[Any]]:
+    """For image to image: all beginnings, or nothing if the scheduler cannot begin in the middle."""
+    try:
+        counts = np.unique(table["steps"]).tolist()
+        begins = [extract_begins(scheduler, steps, table[table["steps"] == steps]) for steps in counts]
+    except UnsupportedError:
+        return {}
+    return {name_of(scheduler) + BEGINS: np.concatenate(begins)}
 
 
 def _checked(table: Table, name: str) -> Table:

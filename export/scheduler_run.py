@@ -25,21 +25,29 @@ class Run(NamedTuple):
     drawn: NDArray[np.int64]  # (M,), noises drawn so far, this evaluation included
 
 
-def run_scheduler(scheduler: Scheduler, inputs: Floats) -> Run:
-    """Run all evaluations, each on given tensors and not on the result of the one before.
+def run_scheduler(scheduler: Scheduler, inputs: Floats, first: int = 0) -> Run:
+    """Run M evaluations, each on given tensors and not on the result of the one before.
 
     Args:
         scheduler: a diffusers scheduler whose timesteps are set; its state advances.
         inputs: samples, model outputs and noises, float64, shape (3, M, D).
+        first: the evaluation to begin with.
     """
+    timesteps = scheduler.timesteps[first : first + inputs.shape[1]]
     noises = _Noises(inputs[2], name_of(scheduler))
     scaled, results, drawn = [], [], []
     with _randn_tensor(scheduler, noises):
-        for t, sample, output in zip(scheduler.timesteps, inputs[0], inputs[1], strict=True):
+        for t, sample, output in zip(timesteps, inputs[0], inputs[1], strict=True):
             scaled.append(_array(scheduler.scale_model_input(_tensor(sample), t)))
             results.append(_array(scheduler.step(_tensor(output), t, _tensor(sample), return_dict=False)[0]))
             drawn.append(noises.taken)
     return Run(np.array(scaled), np.array(results), np.array(drawn))
+
+
+def noised(scheduler: Scheduler, inputs: Floats, first: int) -> Floats:
+    """What image to image gives evaluation `first`, of a picture's latents and of noise, float64, shape (2, D)."""
+    latents, noise = (_tensor(values) for values in inputs)
+    return _array(scheduler.add_noise(latents, noise, scheduler.timesteps[first : first + 1]))
 
 
 def name_of(scheduler: Scheduler) -> str:

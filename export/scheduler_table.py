@@ -35,7 +35,7 @@ def extract(scheduler: Scheduler, steps: int) -> Table:
         UnsupportedError: it is not linear, so no table can carry it exactly.
     """
     with quiet():
-        return _extract(_ready(scheduler, steps), steps)
+        return _extract(ready_for(scheduler, steps), steps)
 
 
 def _extract(ready: Scheduler, steps: int) -> Table:
@@ -48,7 +48,13 @@ def _extract(ready: Scheduler, steps: int) -> Table:
     return _table(steps, ready, scales, coefficients, basis.drawn)
 
 
-def _ready(scheduler: Scheduler, steps: int) -> Scheduler:
+def ready_for(scheduler: Scheduler, steps: int) -> Scheduler:
+    """A copy whose timesteps are set.
+
+    Raises:
+        StepsRefusedError: the scheduler cannot do this number of steps.
+        UnsupportedError: it makes more evaluations than a table holds.
+    """
     ready = copy.deepcopy(scheduler)
     try:
         ready.set_timesteps(steps)
@@ -108,11 +114,29 @@ def _check_linear(scheduler: Scheduler, probes: Floats, run: Run, scales: Floats
         raise UnsupportedError(f"{name_of(scheduler)} is not linear, so that a client cannot run it exactly{advice}")
 
 
-def _table(steps: int, scheduler: Scheduler, scales: Floats, coefficients: Floats, drawn: NDArray[np.int64]) -> Table:
-    count = len(scales)
-    keep = coefficients != 0
+def coefficients_of(run: Run) -> list[dict[tuple[Kind, int], float]]:
+    """By row of a run on basis vectors, what its result is made of; indices count from the beginning of the run."""
+    coefficients = _shortened(run.results)
+    row, column = np.nonzero(_named(coefficients, run.drawn))
+    count = len(coefficients)
+    rows: list[dict[tuple[Kind, int], float]] = [{} for _ in range(count)]
+    for i, j in zip(row.tolist(), column.tolist(), strict=True):
+        rows[i][Kind(Kind.SAMPLE + j // count), j % count] = float(coefficients[i, j])
+    return rows
+
+
+def _named(coefficients: Floats, drawn: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which coefficients a table holds."""
+    keep: NDArray[np.bool_] = coefficients != 0
+    count = len(coefficients)
     first_row = np.searchsorted(drawn, np.arange(drawn[-1]), side="right")
     keep[first_row, 2 * count + np.arange(drawn[-1])] = True  # drawn, if only to be multiplied by 0
+    return keep
+
+
+def _table(steps: int, scheduler: Scheduler, scales: Floats, coefficients: Floats, drawn: NDArray[np.int64]) -> Table:
+    count = len(scales)
+    keep = _named(coefficients, drawn)
     row, column = np.nonzero(keep)
     parts = [
         _entries(steps, np.arange(count), Kind.TIMESTEP, 0, np.array(scheduler.timesteps.tolist(), dtype=np.float64)),

@@ -84,6 +84,17 @@ class _Decoder(nn.Module):
         return image
 
 
+class _Encoder(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, sample: Tensor) -> Tensor:
+        model: Any = self.model
+        parameters: Tensor = model.encode(sample).latent_dist.parameters
+        return parameters
+
+
 @dataclass(frozen=True)
 class Component:
     """A module of the pipeline and its interface.
@@ -172,6 +183,14 @@ def load_decoder(folder: Path) -> Component:
     model = _structure(AutoencoderKL, folder)
     inputs = {"latent_sample": ("batch", model.config.latent_channels, "height", "width")}
     return Component(_Decoder(model), inputs, ("sample",))
+
+
+def load_encoder(folder: Path) -> Component:
+    """Load the encoder of a VAE, without its weights; it gives means, and logarithms of variances."""
+    model = _structure(AutoencoderKL, folder)
+    factor = 2 ** (len(model.config.block_out_channels) - 1)
+    inputs = {"sample": ("batch", model.config.in_channels, "height", "width")}
+    return Component(_Encoder(model), inputs, ("latent_parameters",), multiple=factor)
 
 
 def _structure(kind: Any, folder: Path) -> Any:  # noqa: ANN401  diffusers and transformers are untyped

@@ -3,6 +3,7 @@
     MODEL/text_encoder/model.onnx   input_ids -> last_hidden_state
     MODEL/unet/model.onnx           sample, timestep, encoder_hidden_states -> out_sample
     MODEL/vae/model.onnx            latent_sample -> sample: the decoder, without scaling factor
+    MODEL/vae/encoder.onnx          sample -> latent_parameters: for image to image; a pipeline may lack it
     MODEL/tokenizer/tokenizer.json  if it was missing
     MODEL/scheduler/samplers.npz    the samplers' tables
 
@@ -23,6 +24,9 @@ COMPONENTS = {"text_encoder": "CLIPTextModel", "unet": "UNet2DConditionModel", "
 
 SECOND_ENCODER = {"text_encoder_2": "CLIPTextModelWithProjection"}
 """What SDXL has besides."""
+
+ENCODER = "encoder.onnx"
+"""In the folder of the VAE, beside the decoder's graph."""
 
 _XL = "StableDiffusionXLPipeline"
 
@@ -62,6 +66,8 @@ def trace(model: Path, *, progress: Progress | None = None) -> None:
     for name in components_of(model):
         tell(f"tracing {name} and comparing it with torch")
         component.write_onnx(component.load(model / name, tokens), model / name)
+    tell("tracing the encoder of vae and comparing it with torch")
+    component.write_onnx(component.load_encoder(model / "vae"), model / "vae", ENCODER)
     tell("writing tokenizer.json")
     for name in components_of(model):
         if name.startswith("text_encoder"):

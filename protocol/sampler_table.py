@@ -11,8 +11,9 @@ last result.) A noise is drawn in the first row that names it, even with the val
 step with diffusers.
 
 The file is an npz: per scheduler class one array of `ENTRY`, sorted by (steps, row, kind, index), all step counts
-together; `missing`, an array of text, shape (K, 2): the schedulers that were left out, and why; and `configuration`, text,
-shape (1,): the digest of the configuration that all were made from.
+together, and one of `sampler_begins.ENTRY`, for runs that begin in the middle; `missing`, an array of text, shape (K, 2): the
+schedulers that were left out, and why; and `configuration`, text, shape (1,): the digest of the configuration that all were
+made from.
 """
 
 import zipfile
@@ -31,6 +32,7 @@ MAX_ROWS = 256  # `row` and `index` are one byte
 MAX_ARRAY_BYTES = 16 * 2**20  # uncompressed; the largest of ours has 0.6 MB
 MISSING = "missing"
 CONFIGURATION = "configuration"
+BEGINS = ".begins"  # what is added to a scheduler's name: its array of `sampler_begins`
 ENTRY = np.dtype([("steps", "u1"), ("row", "u1"), ("kind", "u1"), ("index", "u1"), ("value", "<f8")])
 
 Table: TypeAlias = NDArray[np.void]
@@ -46,6 +48,9 @@ class Kind(IntEnum):
     OUTPUT = 4
     NOISE = 5
     RESULT = 6
+    PICTURE = (
+        7  # in `sampler_begins` only: the first sample is this times a picture's latents, and INIT_SIGMA times noise
+    )
 
 
 def load_table(path: Path, name: str) -> Table:
@@ -55,8 +60,8 @@ def load_table(path: Path, name: str) -> Table:
         InputError: the file has no such scheduler; the message says why, and which it has.
         PackageError: the file is not what `ppidm export` writes.
     """
-    names, table = _read(path, name)
-    if table is None or name in (MISSING, CONFIGURATION):
+    names, table = read_samplers(path, name)
+    if table is None or name not in names:
         why = load_missing(path).get(name)
         raise InputError(
             f"this package has no scheduler {name!r}{f' ({why})' if why else ''}; it has {', '.join(names) or 'none'}"
@@ -71,7 +76,7 @@ def load_missing(path: Path) -> dict[str, str]:
     Raises:
         PackageError: the file is not what `ppidm export` writes.
     """
-    _, rows = _read(path, MISSING)
+    _, rows = read_samplers(path, MISSING)
     if rows is None or rows.dtype.kind != "U" or rows.shape[1:] != (2,):
         raise PackageError(
             f"{path}: the list of missing schedulers is not text of shape (K, 2); export the model again"
@@ -88,14 +93,18 @@ def load_configuration(path: Path) -> str:
     Raises:
         PackageError: the file is not what `ppidm export` writes.
     """
-    _, digest = _read(path, CONFIGURATION)
+    _, digest = read_samplers(path, CONFIGURATION)
     if digest is None or digest.dtype.kind != "U" or digest.shape != (1,):
         return ""
     return _printable(str(digest[0]))
 
 
-def _read(path: Path, name: str) -> tuple[list[str], NDArray[Any] | None]:
-    """The names of the schedulers in the file, and the array `name` if there is one."""
+def read_samplers(path: Path, name: str) -> tuple[list[str], NDArray[Any] | None]:
+    """The names of the schedulers in the file, and the array `name` if there is one.
+
+    Raises:
+        PackageError: the file is not what `ppidm export` writes.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             return _schedulers(archive), _array(archive, f"{name}.npy")
@@ -109,7 +118,7 @@ def _read(path: Path, name: str) -> tuple[list[str], NDArray[Any] | None]:
 
 def _schedulers(archive: zipfile.ZipFile) -> list[str]:
     names = [_printable(name.removesuffix(".npy")) for name in archive.namelist()]
-    return [name for name in names if name not in (MISSING, CONFIGURATION)]
+    return [name for name in names if name not in (MISSING, CONFIGURATION) and not name.endswith(BEGINS)]
 
 
 def _array(archive: zipfile.ZipFile, member: str) -> NDArray[Any] | None:
@@ -146,7 +155,7 @@ def _rules(table: Table) -> dict[str, bool]:
     return {
         "every value is finite": bool(np.isfinite(table["value"]).all()),
         f"1 <= steps <= {MAX_STEPS}": bool(((table["steps"] > 0) & (table["steps"] <= MAX_STEPS)).all()),
-        "every kind is known": bool((kind <= max(Kind)).all()),
+        "every kind is known": bool((kind <= Kind.RESULT).all()),
         "entries are sorted and unique": bool((np.diff(_sort_key(table)) > 0).all()),
         "no index is ahead of its row": bool((index <= np.where(scalar, 0, last)).all()),
         "the start is described once per step count": _starts_once(table),

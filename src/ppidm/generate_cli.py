@@ -48,8 +48,14 @@ def generate(
     latents: Annotated[
         Path | None, setting("LATENTS", "Initial noise instead: .npy, float32, (N, C, h, w), before scaling.")
     ] = None,
-    height: Annotated[int | None, setting("HEIGHT", "Pixels; the model's own by default.")] = None,
-    width: Annotated[int | None, setting("WIDTH", "Pixels; the model's own by default.")] = None,
+    image: Annotated[
+        Path | None, setting("IMAGE", "Begin with this picture (image to image). Never leaves this machine.")
+    ] = None,
+    strength: Annotated[
+        float, setting("STRENGTH", "With --image: share of the steps; the more, the less is left of it.")
+    ] = 0.8,
+    height: Annotated[int | None, setting("HEIGHT", "Pixels; the model's own, or the image's, by default.")] = None,
+    width: Annotated[int | None, setting("WIDTH", "Pixels; the model's own, or the image's, by default.")] = None,
     output: Annotated[Path, setting("OUTPUT", "PNG; of several pictures, NAME-0.png, NAME-1.png, ...")] = Path(
         "picture.png"
     ),
@@ -97,6 +103,8 @@ def generate(
         scheduler=scheduler,
         seed=seed,
         latents=latents,
+        image=image,
+        strength=strength,
         height=height,
         width=width,
         output=output,

@@ -164,7 +164,20 @@ def test_everything_is_written_and_told(untraced, traced):
     assert [name for name in trace.COMPONENTS if any(name in sentence for sentence in told)] == [*trace.COMPONENTS]
     assert "samplers" in samplers_told
     assert (samplers_folder, complete) == (str(traced), True)
-    assert sorted(onnx_files(traced)) == ["model.onnx"] * 3
+    assert sorted(onnx_files(traced)) == ["encoder.onnx"] + ["model.onnx"] * 3
+
+
+def test_the_encoder_of_the_vae_is_traced_too(traced, untraced):
+    model = ir.load(traced / "vae" / trace.ENCODER)
+    assert [f"{value.name} {value.shape}" for value in model.graph.inputs] == ["sample [batch,3,height,width]"]
+    assert [f"{value.name} {value.shape}" for value in model.graph.outputs] == [
+        "latent_parameters [batch,8,height/2,width/2]"
+    ]
+    stored = load_file(external.weight_files(untraced / "vae")[0])
+    outside = {
+        name for name, value in model.graph.initializers.items() if isinstance(value.const_value, ir.ExternalTensor)
+    }
+    assert outside == {name for name in stored if name.startswith(("encoder.", "quant_conv"))}
 
 
 @pytest.mark.parametrize("name", trace.COMPONENTS)
