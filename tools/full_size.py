@@ -54,10 +54,10 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def export(model: Path, package: Path) -> dict[str, Any]:
+def export(model: Path, package: Path, *options: str) -> dict[str, Any]:
     """Run `ppidm export` as a process of its own."""
     start = perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "ppidm", "export", str(model), str(package)])
+    process = subprocess.Popen([sys.executable, "-m", "ppidm", "export", str(model), str(package), *options])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit("the export failed; its message is above")
@@ -129,7 +129,7 @@ def measure(model: Path, out: Path) -> dict[str, Any]:
     """Everything."""
     figures: dict[str, Any] = {} if out.exists() else {"export": export(model, out)}
     with ExitStack() as stack:
-        processes = [stack.enter_context(_server(out / f"server-{index}")) for index in range(2)]
+        processes = [stack.enter_context(serve(out / f"server-{index}")) for index in range(2)]
         lines = [process.stdout.readline() for process in processes if process.stdout]
         reference, seconds = traced(model)
         local = peak_megabytes()
@@ -148,7 +148,8 @@ def measure(model: Path, out: Path) -> dict[str, Any]:
     return figures | {"bytes": client_bytes(out, model)}
 
 
-def _server(directory: Path) -> subprocess.Popen[str]:
+def serve(directory: Path) -> subprocess.Popen[str]:
+    """A server that tells its address in its first line."""
     command = [sys.executable, "-m", "ppidm", "serve", str(directory), "--listen", "127.0.0.1:0"]
     limits = ["--max-seconds", str(int(TIMEOUT)), "--log-level", "warning"]
     return subprocess.Popen([*command, *limits], stdout=subprocess.PIPE, text=True)
