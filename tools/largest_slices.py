@@ -4,7 +4,7 @@
     tools/largest_slices.py /tmp/sdxl /tmp/sdxl-package --output docs/measurements/sdxl.json
 
 Exports if the package is not there. A kind is a geometry (product, or kernel and strides of a convolution), and how many layers
-share the input. Slices are copied, as they are, into a small package of their own, with their openings and check vectors; inputs are
+share the input. Slices are copied, as they are, into a small package of their own, with openings and check vectors; inputs are
 standard normal, of the model's own size. Every answer is checked (`ppidm.protocol.check`: a wrong integer passes with 2^-33), and
 compared with float32 products of the model's weights.
 """
