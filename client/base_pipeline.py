@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -14,32 +12,28 @@ from numpy.typing import NDArray
 
 from ppidm.client.account import Account
 from ppidm.client.conditions import Conditioner
+from ppidm.client.connected import Connected
 from ppidm.client.denoiser import Denoiser
 from ppidm.client.exchange import Mode
-from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.offload import Offloader
-from ppidm.client.package import ClientPackage, load_package
+from ppidm.client.package import load_package
 from ppidm.client.pictures import ImageDecoder, pil_from_floats
-from ppidm.client.servers import Servers, connect
 from ppidm.engines.unet import PartitionedUNet
-from ppidm.protocol.audit import DEFAULT_SHARE, require_share
+from ppidm.protocol.audit import DEFAULT_SHARE
 from ppidm.protocol.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
-    from typing import Self
-
     from PIL import Image
 
     from ppidm.client.arguments import Request
+    from ppidm.client.package import ClientPackage
     from ppidm.client.report import Report
     from ppidm.client.sampler import Sampler, SamplerState
+    from ppidm.client.servers import Servers
     from ppidm.protocol.manifest import ClientManifest
 
 Floats = NDArray[np.float32]
 SAMPLERS = "samplers.npz"
-IN_FLIGHT = 8  # steps of the programs at the same time, over both halves of guidance
 OutputType: TypeAlias = Literal["pil", "np", "latent"]
 StepCallback: TypeAlias = Callable[[Any, int, float, dict[str, Any]], dict[str, Any]]
 
@@ -93,12 +87,14 @@ def require_output_type(output_type: str) -> None:
         raise InputError(f'output_type is {output_type!r}; expected "pil", "np" or "latent"')
 
 
-class Pipeline:
+class Pipeline(Connected["ClientManifest"]):
     """Base of the pipelines. Use `from_package`, and the pipeline as a context manager, or call `close`.
 
     Attributes:
         num_evaluations: of the U-Net per half in the current call; some schedulers make more than one per step.
     """
+
+    _load = staticmethod(load_package)
 
     def __init__(
         self,
@@ -108,55 +104,11 @@ class Pipeline:
         audit: float = DEFAULT_SHARE,
         mode: Mode = Mode.DIRECT,
     ) -> None:
-        self._audit, self._mode, self._threads = audit, mode, threads
-        self._package, self._servers, self._manifest = package, servers, package.manifest
+        super().__init__(package, servers, threads, audit, mode)
         self.num_evaluations = 0
-        self._pool = ThreadPoolExecutor(IN_FLIGHT, "ppidm-step")
         self._conditioner = Conditioner(package.directory, self._manifest, threads)
         self._decoder = ImageDecoder(package.directory, self._manifest, self._pool, threads)
         self._unet = PartitionedUNet(package.directory, self._manifest.programs, self._pool, threads)
-
-    @classmethod
-    def from_package(
-        cls,
-        path: str | Path,
-        *,
-        evaluator: str,
-        dealers: Sequence[str],
-        check: str | Path | None = None,
-        verify: bool = True,
-        audit: float = DEFAULT_SHARE,
-        mode: Mode = Mode.DIRECT,
-        signer: str | Path | None = None,
-        timeout: float = 60.0,
-        threads: int = 0,
-        links: LinkSettings = LOOPBACK,
-    ) -> Self:
-        """Load `OUT/client` and connect to the servers.
-
-        Args:
-            path: the client directory of `ppidm export`.
-            evaluator: HOST:PORT of the server that gets masked activations.
-            dealers: HOST:PORT of the servers that get seeds; one or more, run by other operators than the evaluator.
-            check: this user's check vectors; by default the folder `check` beside `path`.
-            verify: check every answer, or audit truncated ones. Turn it off for measurements only.
-            audit: share of truncated answers that are audited; packages of precision exact have none.
-            mode: direct: every server answers the client. relay: dealers send their shares to the evaluator, ahead, and the
-                client downloads one answer, whatever the number of dealers.
-            signer: PEM file with the public key of who must have signed the package; None takes any.
-            timeout: seconds that one request may take.
-            threads: of each of the client's own graphs; 0 means one per core.
-            links: pins, certificates and tokens, for servers outside of loopback.
-
-        Raises:
-            PackageError: the package is corrupt or of another version.
-            InputError: a bad address, or a server in two roles.
-            PeerError: a server cannot be reached or has another package.
-        """
-        require_share(audit)
-        check, signer = (None if given is None else Path(given) for given in (check, signer))
-        package = load_package(Path(path), check, verify=verify, signer=signer)
-        return cls(package, connect(evaluator, dealers, package.manifest.package, timeout, links), threads, audit, mode)
 
     def _draw(self, drawing: Drawing) -> PrivateStableDiffusionOutput:
         self.num_evaluations = len(drawing.sampler.timesteps)
@@ -200,16 +152,3 @@ class Pipeline:
             images, result = self._decoder(latents, offload)
             account.add_decoder(result)
         return images
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._servers.close()
-        self._pool.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING, Any
 from PIL.PngImagePlugin import PngInfo
 
 from ppidm.client.base_pipeline import PrivateStableDiffusionOutput
-from ppidm.client.exchange import Mode
-from ppidm.client.files import check_timeout, check_writable, load_array, load_picture, write_whole
+from ppidm.client.files import check_writable, load_array, load_picture, write_whole
 from ppidm.client.img2img import PrivateStableDiffusionImg2ImgPipeline
-from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.pipeline import PrivateStableDiffusionPipeline
-from ppidm.protocol.audit import DEFAULT_SHARE, require_share
 from ppidm.protocol.errors import InputError
 from ppidm.protocol.sampler_begins import skipped_steps
 
@@ -24,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from PIL import Image
+
+    from ppidm.client.connected import Connection
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,8 @@ class GenerateSettings:
         `repr` would show the prompt; never log it.
     """
 
-    package: Path
+    connection: Connection
     prompt: str
-    evaluator: str
-    dealers: tuple[str, ...]
     negative_prompt: str | None = None
     num_inference_steps: int = 50
     guidance_scale: float = 7.5
@@ -52,16 +49,9 @@ class GenerateSettings:
     output: Path = Path("picture.png")
     metadata: bool = False
     report: Path | None = None
-    check: Path | None = None
-    verify: bool = True
-    audit: float = DEFAULT_SHARE
-    mode: Mode = Mode.DIRECT
-    signer: Path | None = None
-    timeout: float = 60.0
-    links: LinkSettings = LOOPBACK
 
     def __repr__(self) -> str:
-        return f"GenerateSettings(package={self.package}, evaluator={self.evaluator}, dealers={self.dealers})"
+        return f"GenerateSettings(connection={self.connection})"
 
 
 def generate(
@@ -88,18 +78,7 @@ def generate(
         progress(step + 1, pipe.num_evaluations)
         return tensors
 
-    with kind.from_package(
-        settings.package,
-        evaluator=settings.evaluator,
-        dealers=settings.dealers,
-        check=settings.check,
-        verify=settings.verify,
-        audit=settings.audit,
-        mode=settings.mode,
-        signer=settings.signer,
-        timeout=settings.timeout,
-        links=settings.links,
-    ) as pipe:
+    with settings.connection.open(kind) as pipe:
         result = pipe(
             settings.prompt,
             num_inference_steps=settings.num_inference_steps,
@@ -144,8 +123,7 @@ def _check_settings(settings: GenerateSettings) -> None:
         skipped_steps(settings.strength, settings.num_inference_steps)
     if settings.seed is not None and settings.seed < 0:
         raise InputError(f"--seed is {settings.seed}; expected 0 or more")
-    require_share(settings.audit)
-    check_timeout(settings.timeout)
+    settings.connection.require_valid()
     if settings.output.suffix.lower() != ".png":
         raise InputError(f"--output is {settings.output}; expected a name that ends in .png")
     paths = _paths(settings.output, settings.num_images_per_prompt)

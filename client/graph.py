@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ppidm.client.account import Account
+from ppidm.client.connected import Connected
 from ppidm.client.exchange import Mode
-from ppidm.client.links import LOOPBACK, LinkSettings
 from ppidm.client.offload import Offloader
 from ppidm.client.package import load_graph_package
-from ppidm.client.servers import connect
 from ppidm.engines.program import ProgramRunner
-from ppidm.protocol.audit import DEFAULT_SHARE, require_share
+from ppidm.protocol.audit import DEFAULT_SHARE
 from ppidm.protocol.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -34,8 +29,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-IN_FLIGHT = 8  # steps of the program at the same time
-
 
 @dataclass(frozen=True)
 class GraphOutput:
@@ -45,7 +38,7 @@ class GraphOutput:
     report: GraphReport
 
 
-class PrivateGraph:
+class PrivateGraph(Connected["GraphManifest"]):
     """A partitioned graph. Inputs and outputs stay in this process.
 
     Use `from_package`, and the graph as a context manager, or call `close`.
@@ -55,6 +48,8 @@ class PrivateGraph:
             graph({"x": x}).outputs["y"]
     """
 
+    _load = staticmethod(load_graph_package)
+
     def __init__(
         self,
         package: ClientPackage[GraphManifest],
@@ -63,32 +58,8 @@ class PrivateGraph:
         audit: float = DEFAULT_SHARE,
         mode: Mode = Mode.DIRECT,
     ) -> None:
-        self._audit, self._mode = audit, mode
-        self._package, self._servers, self._manifest = package, servers, package.manifest
-        self._pool = ThreadPoolExecutor(IN_FLIGHT, "ppidm-step")
+        super().__init__(package, servers, threads, audit, mode)
         self._program = ProgramRunner(package.directory, self._manifest.program, threads)
-
-    @classmethod
-    def from_package(
-        cls,
-        path: str | Path,
-        *,
-        evaluator: str,
-        dealers: Sequence[str],
-        check: str | Path | None = None,
-        verify: bool = True,
-        audit: float = DEFAULT_SHARE,
-        mode: Mode = Mode.DIRECT,
-        signer: str | Path | None = None,
-        timeout: float = 60.0,
-        threads: int = 0,
-        links: LinkSettings = LOOPBACK,
-    ) -> Self:
-        """Load `OUT/client` of `ppidm export FILE.onnx`, and connect; see `PrivateStableDiffusionPipeline.from_package`."""
-        require_share(audit)
-        check, signer = (None if given is None else Path(given) for given in (check, signer))
-        package = load_graph_package(Path(path), check, verify=verify, signer=signer)
-        return cls(package, connect(evaluator, dealers, package.manifest.package, timeout, links), threads, audit, mode)
 
     def __call__(self, inputs: Mapping[str, Floats]) -> GraphOutput:
         """Run the graph.
@@ -124,16 +95,3 @@ class PrivateGraph:
             if value.dtype != np.float32 or value.ndim != len(expected[name]) or not value.size:
                 shape = "x".join(map(str, expected[name]))
                 raise InputError(f"input {name!r} is {value.dtype}{value.shape}; expected float32, such as {shape}")
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._servers.close()
-        self._pool.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

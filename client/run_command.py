@@ -6,34 +6,26 @@ import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ppidm.client.exchange import Mode
-from ppidm.client.files import check_timeout, check_writable, load_array, write_whole
+from ppidm.client.files import check_writable, load_array, write_whole
 from ppidm.client.graph import PrivateGraph
-from ppidm.client.links import LOOPBACK, LinkSettings
-from ppidm.protocol.audit import DEFAULT_SHARE, require_share
 from ppidm.protocol.errors import InputError
+
+if TYPE_CHECKING:
+    from ppidm.client.connected import Connection
 
 
 @dataclass(frozen=True)
 class RunSettings:
     """The options of `ppidm run`; see its `--help`."""
 
-    package: Path
+    connection: Connection
     inputs: tuple[str, ...]
     output: Path
-    evaluator: str
-    dealers: tuple[str, ...]
     report: Path | None = None
-    check: Path | None = None
-    verify: bool = True
-    audit: float = DEFAULT_SHARE
-    mode: Mode = Mode.DIRECT
-    signer: Path | None = None
-    timeout: float = 60.0
-    links: LinkSettings = LOOPBACK
 
 
 def run(settings: RunSettings) -> list[Path]:
@@ -47,24 +39,12 @@ def run(settings: RunSettings) -> list[Path]:
         PpidmError: see `PrivateGraph`. Nothing is written then.
         OSError: a file cannot be written.
     """
-    require_share(settings.audit)
-    check_timeout(settings.timeout)
+    settings.connection.require_valid()
     if settings.report is not None:
         check_writable("--report", settings.report)
     inputs = dict(_input(text) for text in settings.inputs)
     settings.output.mkdir(parents=True, exist_ok=True)
-    with PrivateGraph.from_package(
-        settings.package,
-        evaluator=settings.evaluator,
-        dealers=settings.dealers,
-        check=settings.check,
-        verify=settings.verify,
-        audit=settings.audit,
-        mode=settings.mode,
-        signer=settings.signer,
-        timeout=settings.timeout,
-        links=settings.links,
-    ) as graph:
+    with settings.connection.open(PrivateGraph) as graph:
         result = graph({name: load_array("--input", path) for name, path in inputs.items()})
     files = {settings.output / _file_name(name): value for name, value in result.outputs.items()}
     for path, value in files.items():

@@ -10,6 +10,7 @@ from command_line import ppidm, refused
 import ppidm as package_of_ours
 from ppidm.cli import app
 from ppidm.client.command import GenerateSettings
+from ppidm.client.connected import Connection
 from ppidm.client.exchange import Mode
 from ppidm.client.links import LinkSettings
 from ppidm.client.run_command import RunSettings
@@ -86,16 +87,25 @@ def generated(monkeypatch):
 def test_defaults_of_generate(generated):
     assert ppidm(*GENERATE).out == "a.png\n"
     [settings] = generated
-    assert settings == GenerateSettings(Path("OUT/client"), "red apple", "127.0.0.1:1", ("127.0.0.1:2",))
-    assert settings.verify
+    assert settings == GenerateSettings(Connection(Path("OUT/client"), "127.0.0.1:1", ("127.0.0.1:2",)), "red apple")
+    assert settings.connection.verify
 
 
 PINS = "localhost:1=" + "ab" * 32, "localhost:2=" + "cd" * 32
 CHOSEN = GenerateSettings(
-    package=Path("OUT/client"),
+    connection=Connection(
+        package=Path("OUT/client"),
+        evaluator="localhost:1",
+        dealers=("localhost:2", "localhost:3"),
+        signer=Path("signer.pem"),
+        check=Path("check"),
+        verify=False,
+        audit=0.25,
+        mode=Mode.RELAY,
+        timeout=2.5,
+        links=LinkSettings(PINS, Path("ca"), Path("cert"), Path("key"), Path("tokens")),
+    ),
     prompt="red apple",
-    evaluator="localhost:1",
-    dealers=("localhost:2", "localhost:3"),
     negative_prompt="blurry, dark",
     num_inference_steps=7,
     guidance_scale=3.5,
@@ -109,14 +119,7 @@ CHOSEN = GenerateSettings(
     width=32,
     output=Path("b.png"),
     metadata=True,
-    signer=Path("signer.pem"),
     report=Path("r.json"),
-    check=Path("check"),
-    verify=False,
-    audit=0.25,
-    mode=Mode.RELAY,
-    timeout=2.5,
-    links=LinkSettings(PINS, Path("ca"), Path("cert"), Path("key"), Path("tokens")),
 )
 VALUES = {  # of every option of generate
     "evaluator": "localhost:1",
@@ -165,7 +168,8 @@ def test_every_option_of_generate_from_the_command_line(generated):
 
 def test_the_command_line_wins(generated):
     assert ppidm(*GENERATE, DEALER="127.0.0.1:8 127.0.0.1:9", EVALUATOR="127.0.0.1:7").status == 0
-    assert (generated[0].evaluator, generated[0].dealers) == ("127.0.0.1:1", ("127.0.0.1:2",))
+    connection = generated[0].connection
+    assert (connection.evaluator, connection.dealers) == ("127.0.0.1:1", ("127.0.0.1:2",))
 
 
 def test_a_bad_value_in_the_environment():
@@ -222,8 +226,9 @@ def test_options_of_run(monkeypatch):
     words = "run", "OUT/client", "--output", "DIR", "--evaluator", "localhost:1", "--dealer", "localhost:2"
     assert ppidm(*words, "--input", "a=a.npy", "--input", "b=b.npy").out == "y.npy\n"
     assert ppidm(*words, INPUT="a=a.npy b=b.npy", TIMEOUT=5, VERIFY="off").status == 0
-    both = RunSettings(Path("OUT/client"), ("a=a.npy", "b=b.npy"), Path("DIR"), "localhost:1", ("localhost:2",))
-    assert calls == [both, replace(both, timeout=5.0, verify=False)]
+    connection = Connection(Path("OUT/client"), "localhost:1", ("localhost:2",))
+    both = RunSettings(connection, ("a=a.npy", "b=b.npy"), Path("DIR"))
+    assert calls == [both, replace(both, connection=replace(connection, timeout=5.0, verify=False))]
 
 
 @pytest.fixture

@@ -91,11 +91,21 @@ def generate(
     """
     command = import_late("ppidm.client.command", "")
     links = import_late("ppidm.client.links", "").LinkSettings(tuple(pin), ca, tls_cert, tls_key, token_file)
-    settings = command.GenerateSettings(
+    connection = import_late("ppidm.client.connected", "").Connection(
         package=package,
-        prompt=prompt,
         evaluator=evaluator,
         dealers=tuple(dealer),
+        check=check,
+        verify=verify == "on",
+        audit=audit,
+        mode=import_late("ppidm.client.exchange", "").Mode(mode),
+        signer=signer,
+        timeout=timeout,
+        links=links,
+    )
+    settings = command.GenerateSettings(
+        connection=connection,
+        prompt=prompt,
         negative_prompt=negative_prompt,
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
@@ -110,13 +120,6 @@ def generate(
         output=output,
         metadata=metadata == "on",
         report=report,
-        check=check,
-        verify=verify == "on",
-        audit=audit,
-        mode=import_late("ppidm.client.exchange", "").Mode(mode),
-        signer=signer,
-        timeout=timeout,
-        links=links,
     )
     with step_progress("drawing") as report_step:
         paths = command.generate(settings, report_step)

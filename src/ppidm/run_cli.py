@@ -61,20 +61,19 @@ def run(
     and servers.
     """
     command = import_late("ppidm.client.run_command", "")
-    settings = command.RunSettings(
+    links = import_late("ppidm.client.links", "").LinkSettings(tuple(pin), ca, tls_cert, tls_key, token_file)
+    connection = import_late("ppidm.client.connected", "").Connection(
         package=package,
-        inputs=tuple(inputs),
-        output=output,
         evaluator=evaluator,
         dealers=tuple(dealer),
-        report=report,
         check=check,
         verify=verify == "on",
         audit=audit,
         mode=import_late("ppidm.client.exchange", "").Mode(mode),
         signer=signer,
         timeout=timeout,
-        links=import_late("ppidm.client.links", "").LinkSettings(tuple(pin), ca, tls_cert, tls_key, token_file),
+        links=links,
     )
+    settings = command.RunSettings(connection, tuple(inputs), output, report)
     for path in command.run(settings):
         typer.echo(str(path))
