@@ -127,7 +127,10 @@ class _Guard:
             self.write(tensor.text("name"), public=True)
             _check_tensor(tensor)
         for node in self.messages(graph, "node", schema.NODE):
-            self.check_node(node)
+            try:
+                self.check_node(node)
+            except WireError as error:
+                raise WireError(f"node {_name(node)}: {error}") from error
 
     def write(self, name: str, *, public: bool) -> None:
         if name in self.written:
@@ -194,6 +197,11 @@ def _check_tensor(tensor: Message) -> None:
 def _require_standard(message: Message) -> None:
     if message.text("domain") not in {"", "ai.onnx"}:
         raise WireError(f"domain {_quote(message.text('domain'))}; expected standard operators only")
+
+
+def _name(node: Message) -> str:
+    """A node may have none; its first output is told then."""
+    return _quote(node.text("name") or next(iter(node.texts("output")), ""))
 
 
 def _quote(value: object) -> str:
