@@ -1,8 +1,8 @@
 """Relay mode: which seeds dealers get, and when: ahead of the request, as far as the evaluator's window allows.
 
 Slices are asked for in the same order in every evaluation. So each request puts its slice in line for the next evaluation, and
-whenever there is room the first in line is dealt. The room that the largest slice needs stays free, so that a request whose
-turn it is never waits for those that are ahead of theirs.
+whenever there is room the first in line is dealt. A slice that travels in pieces is in line once for every piece. The room that the
+largest of them needs stays free, so that a request whose turn it is never waits for those that are ahead of theirs.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Dealing:
     def __init__(self, session: bytes, dealers: Sequence[Server], ring: Ring, window: int) -> None:
         self._session, self._dealers, self._ring, self._window = session, dealers, ring, window
         self._changed, self._tickets = Condition(), count(1)
-        self._left: Counter[str] = Counter()  # requests that are still to come, by slice
+        self._expected: Counter[str] = Counter()  # how often each slice is asked for, in all, whole or in pieces
+        self._taken: Counter[tuple[str, Shape]] = Counter()  # requests that were made
         self._line: deque[tuple[Subgraph, Shape]] = deque()
         self._ahead: defaultdict[tuple[str, Shape], deque[Deal]] = defaultdict(deque)
         self._under_way: dict[int, int] = {}  # ticket -> bytes per dealer, until the evaluator has been told to drop it
@@ -67,7 +68,7 @@ class Dealing:
     def expect(self, requests: Mapping[str, int]) -> None:
         """Say how often each slice will be asked for, from now on."""
         with self._changed:
-            self._left.update(requests)
+            self._expected.update(requests)
 
     def size(self, subgraph: Subgraph, shape: Shape) -> int:
         """Bytes of what one dealer relays."""
@@ -77,8 +78,14 @@ class Dealing:
         """Whether the window can hold it at all."""
         return self.size(subgraph, shape) <= self._window
 
-    def take(self, subgraph: Subgraph, shape: Shape) -> tuple[Deal, Place]:
-        """A deal for a request that is made now, and what the request must say: which tickets the evaluator may drop."""
+    def take(self, subgraph: Subgraph, shape: Shape, pieces: int = 1) -> tuple[Deal, Place]:
+        """A deal for a request that is made now, and what the request must say: which tickets the evaluator may drop.
+
+        Args:
+            subgraph: the slice.
+            shape: of the input.
+            pieces: of this shape, whenever the slice is asked for.
+        """
         size = self.size(subgraph, shape)
         with self._changed:
             self._largest = max(self._largest, size)
@@ -87,11 +94,11 @@ class Dealing:
                 self._leave_line(subgraph, shape)
                 self._changed.wait_for(lambda: self._closed or self._used() + size <= self._window)
             deal = ready.popleft() if ready else self._deal(subgraph, shape, size)
-            self._left[subgraph.name] -= 1
+            self._taken[subgraph.name, shape] += 1
             released, self._done = tuple(self._done), []
             for ticket in released:
                 del self._under_way[ticket]
-            self._enter_line(subgraph, shape)
+            self._enter_line(subgraph, shape, pieces)
             return deal, Place(self._session, deal.place.ticket, released)
 
     def deal_ahead(self) -> None:
@@ -121,11 +128,11 @@ class Dealing:
         """Bytes under way, but those that the next request tells the evaluator to drop."""
         return sum(self._under_way.values()) - sum(self._under_way[ticket] for ticket in self._done)
 
-    def _enter_line(self, subgraph: Subgraph, shape: Shape) -> None:
+    def _enter_line(self, subgraph: Subgraph, shape: Shape, pieces: int) -> None:
         key = subgraph.name, shape
         waiting = sum((other.name, other_shape) == key for other, other_shape in self._line) + len(self._ahead[key])
-        if waiting < self._left[subgraph.name]:
-            self._line.append((subgraph, shape))
+        left = pieces * self._expected[subgraph.name] - self._taken[key]
+        self._line.extend([(subgraph, shape)] * (min(pieces, left) - waiting))
 
     def _leave_line(self, subgraph: Subgraph, shape: Shape) -> None:
         """This request comes before its turn in the line."""

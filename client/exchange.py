@@ -44,8 +44,8 @@ class Exchange:
         if self._relay is not None:
             self._relay.expect(requests)
 
-    def __call__(self, subgraph: Subgraph, x: Integers) -> list[Integers]:
-        """W x of every layer.
+    def __call__(self, subgraph: Subgraph, x: Integers, pieces: int = 1) -> list[Integers]:
+        """W x of every layer; `pieces` of this shape are asked for, whenever the slice is.
 
         Raises:
             CheckError: an answer was wrong.
@@ -55,7 +55,7 @@ class Exchange:
         if relay is None or not relay.fits(subgraph, x.shape):
             return self._direct(subgraph, x)
         try:
-            return relay(subgraph, x)
+            return relay(subgraph, x, pieces)
         except PeerError as error:
             self._give_up(error)
             return self._direct(subgraph, x)  # under a fresh mask

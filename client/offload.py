@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ppidm.client.account import Account
     from ppidm.client.package import ClientPackage
     from ppidm.client.servers import Servers
+    from ppidm.protocol.linear import Shape
     from ppidm.protocol.pieces import Piece
     from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Integers
@@ -90,7 +92,8 @@ class Offloader:
         self._shapes.require_unchanged(name, rows.shape)
         rows, scale = self._scaled(subgraph, rows)
         pieces = pieces_of(subgraph.layers, rows.shape)
-        asked = partial(self._ask_piece, subgraph, rows, scale)
+        shapes = Counter(piece.shape_of(rows.shape) for piece in pieces)
+        asked = partial(self._ask_piece, subgraph, rows, scale, shapes)
         if len(pieces) == 1:
             results = [asked(pieces[0])]
         else:
@@ -110,10 +113,12 @@ class Offloader:
             ring, dropped_bits = self._package.ring, self._package.precision.dropped_bits
             return x, largest_scale(ring, subgraph.layers, x, self._dealers, dropped_bits)
 
-    def _ask_piece(self, subgraph: Subgraph, x: Floats, scale: float, piece: Piece) -> list[Floats]:
+    def _ask_piece(
+        self, subgraph: Subgraph, x: Floats, scale: float, shapes: Counter[Shape], piece: Piece
+    ) -> list[Floats]:
         with self._account.timed("mask"):
             encoded = encode(x[piece.index], scale)
-        return self._decode(subgraph.name, self._ask(subgraph, encoded), scale)
+        return self._decode(subgraph.name, self._ask(subgraph, encoded, shapes[encoded.shape]), scale)
 
     def _decode(self, name: str, results: Sequence[Integers], scale: float) -> list[Floats]:
         with self._account.timed("open"):

@@ -85,14 +85,14 @@ class RelayExchange:
         """Whether the evaluator's window can hold what dealers send for this request."""
         return self._dealing.fits(subgraph, shape)
 
-    def __call__(self, subgraph: Subgraph, x: Integers) -> list[Integers]:
-        """W x of every layer, exactly, or within the error of truncation.
+    def __call__(self, subgraph: Subgraph, x: Integers, pieces: int = 1) -> list[Integers]:
+        """W x of every layer, exactly, or within the error of truncation. Of `pieces`, see `Dealing.take`.
 
         Raises:
             CheckError: the answer was wrong; names who lied.
             PeerError: the relay failed.
         """
-        deal, place = self._dealing.take(subgraph, x.shape)
+        deal, place = self._dealing.take(subgraph, x.shape, pieces)
         try:
             with self._account.timed("mask"):
                 digits = Mask(self._package.ring, x.shape, deal.seeds).hide(self._package.ring.reduce(x))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from queue import SimpleQueue
-from threading import Condition
+from threading import Condition, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,9 @@ class Outbox:
                 self._problem += f" ({call.code().name}, {ascii(call.details() or '')[:200]})"
             self._changed.notify_all()
         self._queue.put(None)
+        Thread(
+            target=self._channel.close, daemon=True
+        ).start()  # gRPC's own thread, which calls this, must not wait for it
 
     def close(self) -> None:
         """End it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -56,6 +57,21 @@ def connect(number: int, left: str, right: str) -> None:
     for side, (machine, device) in enumerate(((left, f"to-{number}"), (right, f"from-{number}")), 1):
         ip("-n", name_of(machine), "address", "add", f"192.0.{number}.{side}/{PREFIX}", "dev", device)
         ip("-n", name_of(machine), "link", "set", device, "up")
+
+
+@contextmanager
+def process(machine: str, ready: str, *command: object) -> Iterator[subprocess.Popen[str]]:
+    """A Python process on one of the machines, once it has printed `ready`."""
+    running = subprocess.Popen(
+        on(machine, [sys.executable, *command]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline().startswith(ready), running.communicate()
+            yield running
+        finally:
+            running.terminate()
 
 
 def on(machine: str, command: Sequence[object]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import tap
 from command_line import clean_environment, ppidm
 from link_servers import make_credentials, tls
 from made_certificates import certificate
-from namespaces import machines, on, why_not
+from namespaces import machines, on, process, why_not
 from PIL import Image
 
 CLIENT_TO_MIDDLE, MIDDLE_TO_SERVERS = ("192.0.2.1", "192.0.2.2"), ("192.0.3.1", "192.0.3.2")
@@ -26,21 +26,6 @@ PROMPT, NEGATIVE = "red apple canary-prompt-7261", "canary-negative-9350"
 REFUSAL = why_not()
 
 pytestmark = pytest.mark.skipif(REFUSAL is not None, reason=str(REFUSAL))
-
-
-@contextmanager
-def process(machine, ready, *command):
-    """A process on one of the machines, once it has printed `ready`."""
-    running = subprocess.Popen(
-        on(machine, [sys.executable, *command]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with running:
-        try:
-            line = running.stdout.readline()
-            assert line.startswith(ready), running.communicate()
-            yield running
-        finally:
-            running.terminate()
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,18 @@
 """A picture whose activations travel in pieces is the same, bit for bit; and lies about a piece are caught."""
 
+from collections import defaultdict
 from functools import partial
 
 import numpy as np
 import pytest
 
 from ppidm.client import PrivateStableDiffusionPipeline
+from ppidm.client.exchange import Mode
+from ppidm.client.transport import Server
 from ppidm.protocol.errors import CheckError
 from ppidm.protocol.messages import Tensor
 from ppidm.protocol.pieces import pieces_of
+from ppidm.protocol.relay_messages import split_place
 
 PICTURE = {"prompt": "red apple", "num_inference_steps": 1, "generator": 11, "output_type": "latent"}
 
@@ -50,6 +54,29 @@ def test_a_lie_about_one_piece(pipe, monkeypatch):
     with pytest.raises(CheckError, match="lied or is broken"):
         pipe(**PICTURE)
     assert len(seen) > len(set(seen))
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_dealers_run_ahead_of_pieces_too(package, servers, monkeypatch):
+    """In the second evaluation every piece was dealt before its turn; how many there are was known after the first."""
+    ask, dealt, ahead = Server.ask, set(), defaultdict(list)
+
+    def noted(server, name, tensors):
+        place, _ = split_place(tensors)
+        if place is not None and server.role == "dealer":
+            dealt.add(place.ticket)
+        elif place is not None:
+            ahead[name].append(max(dealt) > place.ticket)
+        return ask(server, name, tensors)
+
+    monkeypatch.setattr(Server, "ask", noted)
+    with PrivateStableDiffusionPipeline.from_package(
+        package / "client", evaluator=servers[0], dealers=servers[1:2], mode=Mode.RELAY
+    ) as pipe:
+        pipe(**PICTURE | {"num_inference_steps": 2, "guidance_scale": 1})
+    pieces = [turns[len(turns) // 2 :] for turns in ahead.values() if len(turns) > 2]
+    assert len(pieces) > 10
+    assert np.mean([turn for turns in pieces for turn in turns]) > 0.9
 
 
 def altered(tensor):

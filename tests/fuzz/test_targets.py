@@ -7,9 +7,9 @@ from targets import all_targets, try_input
 
 EXAMPLES = {"client segments": 60, "slices": 60}
 NAMES = (
-    "requests", "answers", "handshake", "addresses", "pins", "client tokens", "server tokens", "certificates", "server manifests",
-    "client manifests", "check vectors", "check vectors in a good zip", "samplers", "samplers in a good zip", "sampler entries",
-    "client segments", "slices",
+    "requests", "answers", "relay messages", "relayed shares", "handshake", "addresses", "pins", "client tokens", "server tokens",
+    "certificates", "server manifests", "client manifests", "check vectors", "check vectors in a good zip", "samplers",
+    "samplers in a good zip", "sampler entries", "client segments", "slices",
 )  # fmt: skip
 
 
@@ -27,6 +27,11 @@ def test_every_target_is_here(targets):
 def test_good_inputs_are_accepted(targets, name):
     accepted = [try_input(targets[name], content) for content in targets[name].seeds]
     assert accepted[0], "a target whose seeds are refused tests nothing"
+
+
+@pytest.mark.parametrize("name", ["requests", "relay messages", "relayed shares"])
+def test_every_message_of_relay_mode_is_among_the_good_inputs(targets, name):
+    assert all(try_input(targets[name], content) for content in targets[name].seeds)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,68 +1,46 @@
 """The committed vectors: this implementation computes them, and `tools/make_vectors.py` writes just these."""
 
-import hashlib
-import json
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
+from committed_vectors import FOLDER, VECTORS, Inputs, array, assert_same, tensor, tensors
 from linear_cases import apply_exactly
 
 from ppidm.protocol import errors
+from ppidm.protocol import relay_messages as messages
 from ppidm.protocol.audit import inconsistency, whole_request
-from ppidm.protocol.check import CheckVectors, check_from_v
+from ppidm.protocol.check import check_from_v
 from ppidm.protocol.linear import Layer
 from ppidm.protocol.masks import Mask
-from ppidm.protocol.messages import Tensor, parse_request
+from ppidm.protocol.messages import parse_request
 from ppidm.protocol.prg import Seed
+from ppidm.protocol.relay import elements_of, open_relayed, require_signature
 from ppidm.protocol.ring import Ring
 from ppidm.protocol.run import ask, open_answers, serve
 
-ROOT = Path(__file__).parents[2]
-VECTORS = {path.stem: json.loads(path.read_bytes()) for path in sorted((ROOT / "tests" / "vectors").glob("*.json"))}
 DIRECT = {name: vector for name, vector in VECTORS.items() if name.startswith("direct_")}
 TRUNCATED = {name: vector for name, vector in VECTORS.items() if name.startswith("truncated_")}
 BAD = {name: vector for name, vector in VECTORS.items() if name.startswith("bad_")}
-LARGEST_FILE = 6000  # bytes
-
-
-def array(vector):
-    return np.array([int(value) for value in vector["values"]], np.int64).reshape(vector["shape"])
-
-
-def tensor(vector):
-    return Tensor(vector["name"], vector["datatype"], tuple(vector["shape"]), bytes.fromhex(vector["content"]))
-
-
-class Inputs:
-    """What a vector gives to the parties."""
-
-    def __init__(self, vector):
-        self.ring = Ring(vector["ring_bits"])
-        self.layers = [Layer.model_validate(layer) for layer in vector["layers"]]
-        self.weights = [array(weights) for weights in vector["weights"]]
-        self.checks = [CheckVectors(array(check["v"]), array(check["u"])) for check in vector["checks"]]
-        self.x = array(vector["x"])
-
-
-def assert_same(message, expected):
-    """Tensor for tensor; a long content is given by its digest."""
-    assert len(message) == len(expected)
-    for got, vector in zip(message, expected, strict=True):
-        assert (got.name, got.datatype, got.shape) == (vector["name"], vector["datatype"], tuple(vector["shape"]))
-        if "sha256" in vector:
-            assert hashlib.sha256(got.content).hexdigest() == vector["sha256"]
-        else:
-            assert got.content.hex() == vector["content"]
+PARSERS = {
+    "open": messages.parse_open,
+    "window": messages.parse_window,
+    "connect": messages.parse_connect,
+    "place": messages.split_place,
+    "share": lambda sent: messages.parse_share("slice", sent),
+    "show": messages.parse_show,
+    "close": messages.parse_close,
+}
+LARGEST_FILE = 9000  # bytes
 
 
 def test_there_are_vectors_of_every_kind():
     assert len(DIRECT) >= 9
     assert len(TRUNCATED) >= 4
-    assert len(DIRECT) + len(TRUNCATED) + len(BAD) == len(VECTORS)
+    relayed = sum(name.startswith("relay_") for name in VECTORS)
+    assert len(DIRECT) + len(TRUNCATED) + relayed + len(BAD) == len(VECTORS)
     assert {vector["ring_bits"] for vector in TRUNCATED.values()} == {24, 32}
     assert {vector["ring_bits"] for vector in DIRECT.values()} == {24, 32}
     assert {len(vector["seeds"]) for vector in DIRECT.values()} == {1, 2, 3}
@@ -80,14 +58,18 @@ def test_there_are_vectors_of_every_kind():
         ("open", "CheckError"),
         ("audit", "InputError"),
         ("audit", "CheckError"),
+        ("relay", "InputError"),
+        ("share", "InputError"),
+        ("open_relayed", "InputError"),
+        ("open_relayed", "CheckError"),
     }
     assert min(steps.values()) >= 2
 
 
 def test_generating_again_gives_the_same_files(tmp_path):
-    subprocess.run([sys.executable, ROOT / "tools" / "make_vectors.py", tmp_path], check=True)
+    subprocess.run([sys.executable, FOLDER.parents[1] / "tools" / "make_vectors.py", tmp_path], check=True)
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    committed = {path.name: path.read_bytes() for path in (ROOT / "tests" / "vectors").iterdir()}
+    committed = {path.name: path.read_bytes() for path in FOLDER.iterdir()}
     assert sorted(made) == sorted(committed)
     assert made == committed
     assert max(map(len, committed.values())) <= LARGEST_FILE
@@ -99,9 +81,9 @@ def test_every_party_sends_what_the_vector_says(vector):
     mask = Mask(given.ring, given.x.shape, [Seed(bytes.fromhex(seed)) for seed in vector["seeds"]])
     requests = ask(given.ring, given.x, mask).requests
     answers = [serve(given.ring, given.layers, given.weights, request) for request in requests]
-    for messages, expected in [(requests, vector["requests"]), (answers, vector["answers"])]:
-        assert len(messages) == len(expected) == len(vector["seeds"]) + 1
-        for message, vectors in zip(messages, expected, strict=True):
+    for sent, expected in [(requests, vector["requests"]), (answers, vector["answers"])]:
+        assert len(sent) == len(expected) == len(vector["seeds"]) + 1
+        for message, vectors in zip(sent, expected, strict=True):
             assert_same(message, vectors)
     opened = open_answers(given.ring, given.layers, given.checks, given.x, answers)
     assert [result.tolist() for result in opened] == [array(result).tolist() for result in vector["opened"]]
@@ -124,8 +106,8 @@ def test_truncated_answers_and_audits(vector):
     requests = ask(given.ring, given.x, mask, dropped).requests
     answers = [serve(given.ring, given.layers, given.weights, request) for request in requests]
     whole = [serve(given.ring, given.layers, given.weights, whole_request(request)) for request in requests]
-    for messages, name in [(requests, "requests"), (answers, "answers"), (whole, "whole_answers")]:
-        for message, expected in zip(messages, vector[name], strict=True):
+    for sent, name in [(requests, "requests"), (answers, "answers"), (whole, "whole_answers")]:
+        for message, expected in zip(sent, vector[name], strict=True):
             assert_same(message, expected)
     opened = open_answers(given.ring, given.layers, None, given.x, answers, dropped)
     assert [result.tolist() for result in opened] == [array(result).tolist() for result in vector["opened"]]
@@ -160,3 +142,13 @@ def play(vector):
             given, pair = Inputs(vector), ([tensor(vector["truncated"])], [tensor(vector["whole"])])
             if verdict := inconsistency(ring, given.layers, given.x.shape, *pair, vector["dropped_bits"]):
                 raise errors.CheckError(verdict)
+        case "relay":
+            PARSERS[vector["kind"]](tensors(vector["tensors"]))
+        case "share":
+            share = messages.parse_share(vector["slice"], tensors(vector["tensors"]))
+            require_signature(bytes.fromhex(vector["signer"]), bytes.fromhex(vector["session"]), share)
+            layers = [Layer.model_validate(layer) for layer in vector["layers"]]
+            elements_of(ring, layers, tuple(vector["x_shape"]), share)
+        case "open_relayed":
+            given, seeds = Inputs(vector), [Seed(bytes.fromhex(seed)) for seed in vector["seeds"]]
+            open_relayed(ring, given.layers, given.checks, given.x, seeds, tensors(vector["answer"]))

@@ -1,9 +1,15 @@
 """Which servers a server relays with."""
 
+from threading import Event
+from types import SimpleNamespace
+
+import grpc
 import pytest
 
 from ppidm.protocol.address import parse_address
 from ppidm.protocol.errors import InputError
+from ppidm.protocol.relay_messages import ConnectRelay
+from ppidm.runtime.outbox import Outbox
 from ppidm.runtime.peers import AllowedPeers, host_of
 
 PIN, OTHER = "ab" * 32, "cd" * 32
@@ -73,3 +79,40 @@ def test_streams_that_are_taken(entries, host, fingerprint, allowed):
 )
 def test_where_a_stream_comes_from(peer, host):
     assert host_of(peer) == host
+
+
+class Stream:
+    """What gRPC gives for a call: it tells when it has ended."""
+
+    def add_done_callback(self, callback):
+        self.ended = callback
+
+    def code(self):
+        return grpc.StatusCode.CANCELLED
+
+    def details(self):
+        return "the session is over"
+
+    def cancel(self):
+        pass
+
+
+class Channel:
+    def __init__(self):
+        self.stream, self.closed = Stream(), Event()
+
+    def stream_unary(self, _method):
+        return SimpleNamespace(future=lambda _messages, metadata: self.stream)  # noqa: ARG005
+
+    def close(self):
+        self.closed.set()
+
+
+def test_a_dealer_lets_go_of_the_evaluator_when_the_session_ends():
+    """Its connection too, though nobody asks for another session."""
+    channel = Channel()
+    outbox = Outbox(channel, ConnectRelay(bytes(16), "127.0.0.1:1", None, bytes(32)), "client")
+    assert not channel.closed.is_set()
+    channel.stream.ended(channel.stream)
+    assert channel.closed.wait(10)
+    assert outbox.has_ended

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
+from relaying import relay_messages, relayed_shares
 from victim import SERVICE, serialised
 
 from ppidm.protocol.messages import Tensor
+from ppidm.protocol.relay_messages import CLOSE, CONNECT, OPEN, SHOW, STREAM
+from ppidm.protocol.relay_messages import SERVICE as RELAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +21,13 @@ if TYPE_CHECKING:
 
     from ppidm.protocol.records import Subgraph
 
-METHODS = (
+METHODS = tuple(SERVICE + name for name in (
     *["ModelInfer"] * 3, "ModelMetadata", "ModelReady", "ServerMetadata", "ServerLive", "ServerReady", "ModelConfig",
     "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "SystemSharedMemoryRegister", "LogSettings", "NoSuchMethod",
+))  # fmt: skip
+RELAY_METHODS = tuple(f"/{RELAY}/{name}" for name in (OPEN, CONNECT, STREAM, SHOW, CLOSE, "NoSuchMethod"))
+TENSORS = (
+    "masked", "seed", "shape", "answer_0", "session", "tickets", "ticket", "relayed_0", "token_digests", "signers", "", "x" * 300,
 )  # fmt: skip
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HANG_SECONDS = 20
@@ -29,7 +36,7 @@ SIZES = (0, 1, -1, 3, 16, 2**31 - 1, 2**31, 2**63 - 1, -(2**63), 1 << 27, (1 << 
 
 def random_tensor(rng: np.random.Generator) -> Tensor:
     """A tensor that may be anything, often nearly right."""
-    name = str(rng.choice(["masked", "seed", "shape", "answer_0", "", "x" * 300]))
+    name = str(rng.choice(TENSORS))
     datatype = str(rng.choice(["UINT8", "INT32", "INT64", "FP32", "BYTES", ""]))
     shape = tuple(int(rng.choice(SIZES)) for _ in range(rng.integers(0, 10)))
     return Tensor(name, datatype, shape, rng.bytes(int(rng.choice([0, 1, 8, 16, 32, 33, 448]))))
@@ -53,6 +60,14 @@ def random_body(rng: np.random.Generator, slices: tuple[Subgraph, ...]) -> bytes
     if kind == 3:  # noqa: PLR2004
         return bytes(body[: rng.integers(len(body))])
     return bytes(body)
+
+
+def damaged_session(rng: np.random.Generator) -> bytes:
+    """A message of relay mode for any of its methods: whole, mutated or cut."""
+    body = bytearray(rng.choice(np.array(relay_messages() + relayed_shares(), object)))
+    for _ in range(rng.integers(0, 4)):
+        body[rng.integers(len(body))] = rng.integers(256)
+    return bytes(body[: rng.integers(len(body))] if rng.random() < 0.2 else body)  # noqa: PLR2004
 
 
 def random_stream(rng: np.random.Generator) -> bytes:
@@ -87,10 +102,12 @@ class Attacker:
     def call_methods(self, count: int) -> None:
         """Raw bytes to methods, through gRPC."""
         with grpc.insecure_channel(self._victim.address, [("grpc.max_receive_message_length", -1)]) as channel:
-            calls: dict[str, Callable[..., bytes]] = {name: channel.unary_unary(SERVICE + name) for name in METHODS}
+            names = METHODS + RELAY_METHODS
+            calls: dict[str, Callable[..., bytes]] = {name: channel.unary_unary(name) for name in names}
             for _ in range(count):
-                body = random_body(self._rng, self._slices)
-                self._note(calls[str(self._rng.choice(METHODS))], body)
+                name = str(self._rng.choice(names))
+                body = damaged_session(self._rng) if name in RELAY_METHODS else random_body(self._rng, self._slices)
+                self._note(calls[name], body)
 
     def _note(self, call: Callable[..., bytes], body: bytes) -> None:
         try:

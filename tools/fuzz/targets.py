@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import corpus
 import numpy as np
+import relaying
 from corpus import LAYERS, RING, SHAPES, SmallPackage
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
@@ -35,6 +36,7 @@ from ppidm.protocol.errors import InputError
 from ppidm.protocol.handshake import extensions, parse_extensions
 from ppidm.protocol.manifest import ClientManifest, Manifest, ServerManifest, load_manifest
 from ppidm.protocol.messages import Tensor, parse_answer, parse_request
+from ppidm.protocol.relay_messages import split_place
 from ppidm.protocol.sampler_table import ENTRY, check_table, load_missing, load_table
 from ppidm.protocol.tokens import load_token_digests, load_tokens, token_digest
 from ppidm.runtime.translation import tensors_from_request
@@ -69,7 +71,8 @@ def request(content: bytes) -> None:
     """What a server does with the bytes of a call before it computes."""
     message = pb.ModelInferRequest.FromString(content)
     layer = LAYERS.get(message.model_name, LAYERS["conv"])
-    parse_request(tensors_from_request(message), [layer], RING)
+    _place, others = split_place(tensors_from_request(message))
+    parse_request(others, [layer], RING)
 
 
 def response(content: bytes) -> None:
@@ -178,8 +181,10 @@ def all_targets(folder: Path) -> dict[str, Target]:
     hello = "\n".join(extensions("ab" * 32, "name")).encode()
     pins = [b"127.0.0.1:8001=" + b"0f" * 32, b"[::1]:1=sha256:" + b"AB:" * 31 + b"ab"]
     return {
-        "requests": Target(corpus.requests(), request, 0.22),
-        "answers": Target(corpus.answers(), response, 0.12),
+        "requests": Target(corpus.requests() + relaying.placed_requests(), request, 0.16),
+        "answers": Target(corpus.answers(), response, 0.09),
+        "relay messages": Target(relaying.relay_messages(), relaying.relay_message, 0.08),
+        "relayed shares": Target(relaying.relayed_shares(), relaying.relayed_share, 0.04),
         "handshake": Target([hello], handshake, 0.08),
         "addresses": Target(
             [b"127.0.0.1:8001", b"[::1]:80", b"host.example:65535"], lambda c: _text(parse_address, c), 0.08
@@ -196,7 +201,7 @@ def all_targets(folder: Path) -> dict[str, Target]:
         "check vectors in a good zip": Target([vectors], files.checks_in_good_zip, 0.03),
         "samplers": Target([_npz(table)], files.samplers, 0.03),
         "samplers in a good zip": Target([corpus.npy(table)], files.samplers_in_good_zip, 0.03),
-        "sampler entries": Target([table.tobytes(), corpus.sampler_entries(1)], entries, 0.09),
+        "sampler entries": Target([table.tobytes(), corpus.sampler_entries(1)], entries, 0.06),
         "client segments": Target([corpus.segment(), *slices], files.graph, 0.02),
         "slices": Target(slices[1:], files.slice, 0.02),
     }
