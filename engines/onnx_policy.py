@@ -125,7 +125,21 @@ _PRODUCTS = [
 SLICE = Policy(
     "a slice",
     frozenset(
-        ["Add", "Cast", "Concat", "Conv", "Gather", "MatMul", "Mul", "Reshape", "Shape", "Slice", "Sub", "Transpose"]
+        [
+            "Add",
+            "Cast",
+            "Concat",
+            "Conv",
+            "Gather",
+            "MatMul",
+            "Mul",
+            "Pad",
+            "Reshape",
+            "Shape",
+            "Slice",
+            "Sub",
+            "Transpose",
+        ]
     ),
     secret_integers=True,  # digits; to a server they are uniform
 )

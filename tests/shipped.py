@@ -68,10 +68,14 @@ def weights_of(server: Path, subgraph: Subgraph) -> list[Integers]:
     for index, layer in enumerate(subgraph.layers):
         parts = [pieces.pop(f"weights_{index}_{part}") for part in range(layer.parts)]
         assert {part.dtype for part in parts} == {np.dtype(np.float16)}
-        whole = np.concatenate(parts, axis=1 if layer.kind == "convolution" else 0).astype(np.int64)
-        weights.append(whole if layer.kind == "convolution" else whole.T[:, :, None, None])
+        whole = np.concatenate(parts, axis=-2).astype(np.int64)  # (..., C_in, C_out); of a convolution, by place
+        weights.append(np.moveaxis(whole.reshape(-1, *whole.shape[-2:]), (2, 1), (0, 1)).reshape(_shape(layer)))
     assert not pieces
     return weights
+
+
+def _shape(layer: Layer) -> tuple[int, ...]:
+    return (layer.out_channels, layer.in_channels, *layer.kernel)
 
 
 def apply_torch(layer: Layer, weights: Integers, x: Integers) -> Integers:

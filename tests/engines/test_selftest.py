@@ -79,7 +79,7 @@ def test_a_server_notices_it_when_all_digests_are_right(server, tmp_path):
     ("change", "message"),
     [
         (lambda w: w[:, :-1], "cannot run it|cannot load it|fails the self-test"),
-        (lambda w: w[:-1], "cannot load it|fails the self-test"),
+        (lambda w: w[:-1], "cannot run it|cannot load it|fails the self-test"),
         (lambda w: w[None, None], "cannot run it|cannot load it"),
         (np.zeros_like, "fails the self-test"),
     ],
