@@ -143,6 +143,9 @@ SLICE = Policy(
     ),
     secret_integers=True,  # digits; to a server they are uniform
 )
+PRODUCTS = Policy(
+    "a slice for a GPU", SLICE.operators - {"Conv"}, secret_integers=True
+)  # which may compute Conv by methods that round
 SEGMENT = Policy("a segment", frozenset(_SHAPES + _ELEMENTWISE + _OVER_AXES + _PRODUCTS))
 TEXT = Policy(
     "a text encoder", SEGMENT.operators | {"ArgMax", "GatherND"}, secret_integers=True

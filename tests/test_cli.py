@@ -13,6 +13,7 @@ from ppidm.client.command import GenerateSettings
 from ppidm.client.exchange import Mode
 from ppidm.client.links import LinkSettings
 from ppidm.client.run_command import RunSettings
+from ppidm.engines.build import BuildResult, BuildSettings
 from ppidm.export.settings import ExportResult, ExportSettings, OffloadChoice
 from ppidm.protocol.address import Address
 from ppidm.runtime.links import LinkSettings as ServerLinks
@@ -65,7 +66,15 @@ def test_every_option_has_help_and_a_variable(command, option):
 
 
 def test_there_are_options():
-    assert {option.values[0] for option in OPTIONS} == {"export", "serve", "generate", "run", "check-keys", "inspect"}
+    assert {option.values[0] for option in OPTIONS} == {
+        "export",
+        "build",
+        "serve",
+        "generate",
+        "run",
+        "check-keys",
+        "inspect",
+    }
 
 
 def test_version():
@@ -220,6 +229,27 @@ def test_options_of_run(monkeypatch):
     assert ppidm(*words, INPUT="a=a.npy b=b.npy", TIMEOUT=5, VERIFY="off").status == 0
     both = RunSettings(Path("OUT/client"), ("a=a.npy", "b=b.npy"), Path("DIR"), "localhost:1", ("localhost:2",))
     assert calls == [both, replace(both, timeout=5.0, verify=False)]
+
+
+def test_options_of_build(monkeypatch):
+    calls = []
+
+    class Recorded:
+        estimate = None
+
+        def __init__(self, settings):
+            calls.append(settings)
+
+        def run(self, _):
+            return BuildResult(3, 1, (), 0.5)
+
+    monkeypatch.setattr("ppidm.engines.build.Build", Recorded)
+    assert ppidm("build", "OUT/server-0", "--engine", "tensorrt").out == "compiled 3 of 3 slices\n"
+    ppidm("build", "OUT", ENGINE="tensorrt-rtx", TARGET="sm89 sm120", JOBS=3, LARGEST=4, CACHE="C", SIGNER="S")
+    words = "--target", "sm89", "--target", "sm120", "--jobs", "3", "--largest", "4", "--cache", "C", "--signer", "S"
+    ppidm("build", "OUT", "--engine", "tensorrt-rtx", *words)
+    chosen = BuildSettings(Path("OUT"), "tensorrt-rtx", ("sm89", "sm120"), 3, 4, Path("C"), Path("S"))
+    assert calls == [BuildSettings(Path("OUT/server-0"), "tensorrt"), chosen, chosen]
 
 
 @pytest.fixture
