@@ -31,6 +31,8 @@ from ppidm.protocol.records import Digest, Record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ppidm.protocol.records import Subgraph
+
 MAGIC = b"ppidm plan 1\n"
 MAX_HEADER_BYTES = 1 << 16
 _LENGTH_BYTES = 4
@@ -133,6 +135,43 @@ class EngineCache:
                 "--cache. What was compiled before is kept, and the next build goes on from there"
             ) from error
         return path
+
+    def find(self, directory: Path, subgraph: Subgraph, engine: str, version: str, target: str) -> Path:
+        """The plan of a slice that runs here: of this version, and for this GPU; with the largest pictures, if there are several.
+
+        Args:
+            directory: of the package, for messages.
+            subgraph: the slice.
+            engine: "tensorrt" or "tensorrt-rtx".
+            version: of its library.
+            target: architecture of the GPU, such as "sm89".
+
+        Raises:
+            PackageError: there is none, or its header is damaged.
+        """
+        there, damaged = self._origins(engine, subgraph)
+        good = {
+            path: origin for path, origin in there.items() if origin.version == version and target in origin.targets
+        }
+        if good:
+            return max(good, key=lambda path: good[path].profiles[-1].most)
+        if damaged is not None:
+            raise damaged
+        others = sorted({f"for {engine} {origin.version} on {' '.join(origin.targets)}" for origin in there.values()})
+        raise PackageError(
+            f"slice {subgraph.name}: not compiled for {engine} {version} on {target}, but {', '.join(others) or 'for nothing'}, in "
+            f"{self.folder}; run `ppidm build {directory} --engine {engine}`, for --target {target}"
+        )
+
+    def _origins(self, engine: str, subgraph: Subgraph) -> tuple[dict[Path, Origin], PackageError | None]:
+        """What the plans of a slice are made of, and what is wrong with the last that cannot be read."""
+        found, damaged = {}, None
+        for path in self.candidates(engine, subgraph.sha256):
+            try:
+                found[path] = read_header(path).origin
+            except PackageError as error:
+                damaged = error
+        return found, damaged
 
     def candidates(self, engine: str, digest: str) -> Iterator[Path]:
         """Plans of a slice, of any version, target and profile."""

@@ -12,7 +12,7 @@ import onnx
 import torch
 from onnx import numpy_helper
 
-from ppidm.engines.onnxruntime import CpuEngine, CpuRunner
+from ppidm.engines.onnxruntime import CpuEngine, OrtRunner
 from ppidm.protocol.check_file import VECTORS, read_checks
 from ppidm.protocol.fixed_point import encode, largest_scale
 from ppidm.protocol.manifest import ServerManifest, load_manifest
@@ -35,7 +35,7 @@ DEALERS = 2
 @dataclass(frozen=True, repr=False)
 class LoadedSlice:
     subgraph: Subgraph
-    runner: CpuRunner
+    runner: OrtRunner
     weights: list[Integers]  # of every layer
     checks: list[CheckVectors]
 
@@ -101,7 +101,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def masked_answers(runner: CpuRunner, ring: Ring, x: Elements, mask: Mask) -> list[list[Elements]]:
+def masked_answers(runner: OrtRunner, ring: Ring, x: Elements, mask: Mask) -> list[list[Elements]]:
     """What evaluator and dealers answer, each a list over the layers."""
     sent = [mask.hide(x), *(dealer_share(ring, seed, x.shape) for seed in mask.seeds)]
     return [[answer.view(np.uint32) for answer in runner.run(digits)] for digits in sent]

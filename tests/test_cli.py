@@ -14,8 +14,10 @@ from ppidm.client.exchange import Mode
 from ppidm.client.links import LinkSettings
 from ppidm.client.run_command import RunSettings
 from ppidm.engines.build import BuildResult, BuildSettings
+from ppidm.engines.choice import EngineChoice
 from ppidm.export.settings import ExportResult, ExportSettings, OffloadChoice
 from ppidm.protocol.address import Address
+from ppidm.protocol.errors import InputError
 from ppidm.runtime.links import LinkSettings as ServerLinks
 from ppidm.runtime.server import ServeSettings
 
@@ -266,6 +268,20 @@ def test_options_of_serve(served):
     ppidm("serve", "OUT/server-0", *words)
     chosen = ServeSettings(Path("OUT/server-0"), Address("::1", 0), 2, 1, "debug")
     assert served == [ServeSettings(Path("OUT/server-0")), chosen, chosen]
+
+
+def test_the_engine_of_serve(served):
+    ppidm("serve", "OUT", "--engine", "tensorrt-rtx", "--cache", "C")
+    ppidm("serve", "OUT", ENGINE="onnxruntime-cuda")
+    assert [settings.engine for settings in served] == [
+        EngineChoice("tensorrt-rtx", Path("C")),
+        EngineChoice("onnxruntime-cuda"),
+    ]
+    assert EngineChoice() == EngineChoice("onnxruntime")
+    shown = ppidm("serve", "OUT", "--engine", "openvino")
+    assert (shown.status, "is not one of" in shown.err) == (2, True)
+    with pytest.raises(InputError, match="--engine openvino; expected one of onnxruntime, onnxruntime-cuda, tensorrt"):
+        EngineChoice("openvino")
 
 
 def test_links_of_serve(served):

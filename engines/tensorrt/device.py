@@ -113,9 +113,10 @@ class Lane:
 
     def wipe(self, name: str) -> None:
         """Overwrite a buffer on both sides: what a dealer computed on is a mask, and dies with the request."""
-        for buffers in (self._on_host, self._on_device):
-            address, size = buffers[name]
-            called(self._cuda, self._cuda.cudaMemsetAsync(address, 0, size, self.stream))
+        self.finish()  # copies of it may be under way
+        self.host(name, self._on_host[name][1]).fill(0)
+        address, size = self._on_device[name]
+        called(self._cuda, self._cuda.cudaMemsetAsync(address, 0, size, self.stream))
 
     def finish(self) -> None:
         """Wait for everything that was asked of this lane."""

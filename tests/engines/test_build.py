@@ -235,7 +235,8 @@ def test_a_full_disk(few, tmp_path):
     lost = plans.pop()
     limit = plans[-1].stat().st_size
     lost.unlink()
-    script = f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); from ppidm.cli import main; main()"
+    script = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+    script += "from ppidm.cli import main; main()"
     run = run_python(
         script, "build", few, "--engine", "tensorrt-rtx", "--target", "sm89", "--cache", tmp_path / "cache"
     )
