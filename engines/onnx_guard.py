@@ -149,7 +149,8 @@ class _Guard:
         kind, operands = node.text("op_type"), node.texts("input")
         _require_standard(node)
         if kind not in self.policy.operators:
-            raise WireError(f"operator {_quote(kind)}, which {self.policy.name} may not hold")
+            place = f" (node {_quote(node.text('name'))})" if "name" in node else ""
+            raise WireError(f"operator {_quote(kind)}, which {self.policy.name} may not hold{place}")
         attributes = self.messages(node, "attribute", schema.ATTRIBUTE)
         for attribute in attributes:
             for tensor in self.messages(attribute, "t", schema.TENSOR):

@@ -125,10 +125,27 @@ _PRODUCTS = [
 SLICE = Policy(
     "a slice",
     frozenset(
-        ["Add", "Cast", "Concat", "Conv", "Gather", "MatMul", "Mul", "Reshape", "Shape", "Slice", "Sub", "Transpose"]
+        [
+            "Add",
+            "Cast",
+            "Concat",
+            "Conv",
+            "Gather",
+            "MatMul",
+            "Mul",
+            "Pad",
+            "Reshape",
+            "Shape",
+            "Slice",
+            "Sub",
+            "Transpose",
+        ]
     ),
     secret_integers=True,  # digits; to a server they are uniform
 )
+PRODUCTS = Policy(
+    "a slice for a GPU", SLICE.operators - {"Conv"}, secret_integers=True
+)  # which may compute Conv by methods that round
 SEGMENT = Policy("a segment", frozenset(_SHAPES + _ELEMENTWISE + _OVER_AXES + _PRODUCTS))
 TEXT = Policy(
     "a text encoder", SEGMENT.operators | {"ArgMax", "GatherND"}, secret_integers=True

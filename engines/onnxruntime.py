@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU: slices in the portable form, and the client's own graphs.
+"""ONNX Runtime: slices in the portable form, and the client's own graphs. On a CPU, but for `onnxruntime_cuda`.
 
 Every session names its execution provider (the CPU wheel lists an Azure one too) and does not spin: with one session per
 slice, spinning threads fight each other (measured: 400 runs over 200 sessions take 6.5 s spinning and 0.1 s without). None
@@ -11,7 +11,7 @@ Security:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnxruntime as ort
 
@@ -28,9 +28,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ppidm.engines.base import Engine
     from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Digits, Ring
 
+Provider: TypeAlias = tuple[str, dict[str, str]]
+"""Name and options of an execution provider."""
+
+CPU: Provider = ("CPUExecutionProvider", {})
 _FATAL_ONLY = 4
 _LONGEST_QUOTE = 300  # characters of a hostile file that an error message repeats
 _ORT_ERRORS = (
@@ -51,9 +56,14 @@ _ORT_ERRORS = (
 
 
 def open_session(
-    model: Path | bytes, threads: int = 0, policy: Policy | None = SEGMENT, *, in_place: bool = False
+    model: Path | bytes,
+    threads: int = 0,
+    policy: Policy | None = SEGMENT,
+    *,
+    in_place: bool = False,
+    provider: Provider = CPU,
 ) -> ort.InferenceSession:
-    """Load an ONNX graph on the CPU execution provider.
+    """Load an ONNX graph on one execution provider, and on no other.
 
     Args:
         model: a file, or its content.
@@ -61,6 +71,7 @@ def open_session(
         policy: what the graph may hold; None trusts it, and lets its weights lie in other files.
         in_place: leave weights in their files, mapped into memory, and optimise nothing (measured, one run of SD 1.5's U-Net
             in float16: 0.1 GB beside the mapped file; 6.1 GB otherwise, for float32 copies of all weights).
+        provider: its name and options.
 
     Raises:
         PackageError: `policy` refuses the graph, or ONNX Runtime cannot load it.
@@ -83,9 +94,11 @@ def open_session(
     options.add_session_config_entry(
         "session.load_model_format", "ONNX"
     )  # not ONNX Runtime's own, whatever the name is
+    if provider is not CPU:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     source = model if isinstance(model, bytes) else str(model)
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(source, options, providers=[provider])
     except _ORT_ERRORS as error:
         name = "ONNX graph" if isinstance(model, bytes) else model
         raise PackageError(
@@ -94,14 +107,19 @@ def open_session(
 
 
 def open_graph(
-    path: Path, reads: Iterable[str], writes: Iterable[str], threads: int = 0, policy: Policy = SEGMENT
+    path: Path,
+    reads: Iterable[str],
+    writes: Iterable[str],
+    threads: int = 0,
+    policy: Policy = SEGMENT,
+    provider: Provider = CPU,
 ) -> ort.InferenceSession:
     """`open_session` of a graph that must read and write just these values.
 
     Raises:
         PackageError: see `open_session`; or it reads or writes others.
     """
-    session = open_session(path, threads, policy)
+    session = open_session(path, threads, policy, provider=provider)
     expected = sorted(set(reads)), sorted(writes)
     got = sorted(value.name for value in session.get_inputs()), sorted(value.name for value in session.get_outputs())
     if got != expected:
@@ -112,7 +130,7 @@ def open_graph(
     return session
 
 
-class CpuRunner:
+class OrtRunner:
     """A slice in an ONNX Runtime session."""
 
     def __init__(self, session: ort.InferenceSession, outputs: Sequence[str] | None = None) -> None:
@@ -140,16 +158,23 @@ class CpuEngine:
         """Library, version, execution provider and form."""
         return f"onnxruntime {ort.__version__}, CPUExecutionProvider, portable form"
 
-    def load(self, directory: Path, subgraph: Subgraph) -> CpuRunner:
+    def load(self, directory: Path, subgraph: Subgraph) -> OrtRunner:
         """See `engines.base.Engine.load`."""
         path = directory / subgraph.file
         outputs = [f"{ANSWER}{index}" for index in range(len(subgraph.layers))]
         session = open_graph(path, [MASKED], outputs, self._threads, SLICE)
-        runner = CpuRunner(session, outputs)
-        try:
-            verify_runner(self, runner, subgraph, self._ring)
-        except _ORT_ERRORS as error:
-            raise PackageError(
-                f"{path}: ONNX Runtime cannot run it ({error}); copy or export the package again"
-            ) from error
-        return runner
+        return load_slice(self, session, path, subgraph, self._ring)
+
+
+def load_slice(engine: Engine, session: ort.InferenceSession, path: Path, subgraph: Subgraph, ring: Ring) -> OrtRunner:
+    """A runner that passed its self-test.
+
+    Raises:
+        PackageError: it failed.
+    """
+    runner = OrtRunner(session, [f"{ANSWER}{index}" for index in range(len(subgraph.layers))])
+    try:
+        verify_runner(engine, runner, subgraph, ring)
+    except _ORT_ERRORS as error:
+        raise PackageError(f"{path}: ONNX Runtime cannot run it ({error}); copy or export the package again") from error
+    return runner

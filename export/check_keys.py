@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from ppidm.engines.onnx_guard import require_allowed
 from ppidm.engines.onnx_policy import SLICE
+from ppidm.export.slices import weights_from_operand
 from ppidm.protocol.check import draw_check, require_norm
 from ppidm.protocol.check_file import VECTORS, write_checks
 from ppidm.protocol.errors import InputError, PackageError
@@ -96,9 +97,7 @@ def weights_from_slice(path: Path, layers: tuple[Layer, ...]) -> list[Integers]:
 
 def _weights(stored: dict[str, ir.TensorProtocol | None], index: int, layer: Layer) -> Integers:
     parts = [np.asarray(stored[f"weights_{index}_{part}"].numpy()) for part in range(layer.parts)]  # type: ignore[union-attr]
-    if layer.kind == "product":
-        parts = [part.T[:, :, None, None] for part in parts]
-    weights = np.concatenate(parts, axis=1).astype(np.int64)
+    weights = np.concatenate([weights_from_operand(layer, part) for part in parts], axis=1)
     expected = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel)
     if weights.shape != expected:
         raise PackageError(f"{layer.name}: weights of shape {weights.shape}; expected {expected}")

@@ -12,7 +12,7 @@ from ppidm.export.client_files import save_graph
 from ppidm.export.graph import load_graph
 from ppidm.export.offload import Group, cut_offloaded
 from ppidm.export.partition import partition_graph
-from ppidm.export.quantize import QuantizedLayer, quantize_layer
+from ppidm.export.quantize import QuantizedLayer, proof_of, quantize_layer
 from ppidm.export.settings import ExportSettings, OffloadChoice, Progress
 from ppidm.export.share import choose_share, work_of
 from ppidm.export.slices import slice_from_layers
@@ -166,6 +166,7 @@ class Packing:
             layers=tuple(layer.layer for layer in layers),
             nominal_shape=shape,
             self_test=SelfTest(shape=tested, digest=answers_digest(answers)),
+            proof=proof_of(layers),
         )
 
     def write_manifests(self, model: str, slices: Slices, client: type[Manifest], **fields: Any) -> None:  # noqa: ANN401

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ppidm.protocol.errors import UnsupportedError
+from ppidm.protocol.records import EXACT_FLOAT32, Proof
+from ppidm.protocol.ring import DIGIT_BITS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ppidm.protocol.linear import Layer
@@ -18,7 +22,6 @@ if TYPE_CHECKING:
 WEIGHT_BITS = 12  # exact in float16 and in TF32; about 60 dB for a whole U-Net (docs: README, "How exact")
 FEWEST_BITS = 8
 ROW_SPREAD = 2.0  # the longest row of an activation, relative to an average one: a guess, which only shifts the balance
-EXACT_FLOAT32 = 2.0**24  # integers up to here are exact in float32
 STANDARD_DEVIATIONS = 12  # a Gaussian leaves them with probability 4e-33
 DIGIT_DEVIATION = (255 * 257 / 12) ** 0.5  # standard deviation of a uniform digit in [-128, 127]; its mean is -1/2
 MAX_PARTS = 64
@@ -91,6 +94,14 @@ def quantize_layer(
     norm = float(np.sqrt(np.square(integers).reshape(len(integers), -1).sum(axis=1).max()))
     exact = layer.model_copy(update={"weight_norm": norm, "bound": bound, "parts": parts})
     return QuantizedLayer(exact, integers, scales, bias)
+
+
+def proof_of(layers: Sequence[QuantizedLayer]) -> Proof:
+    """What the exporter knows of the operands and sums of a slice."""
+    largest = max(int(np.abs(layer.weights).max()) for layer in layers)
+    return Proof(
+        operand_bits=max(DIGIT_BITS, largest.bit_length()), sum_bound=max(layer.layer.bound for layer in layers)
+    )
 
 
 def split_for_exactness(layer: Layer, weights: Integers) -> tuple[int, float]:

@@ -9,11 +9,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 
 from ppidm.protocol.linear import Layer  # noqa: TC001  (pydantic reads it at run time)
 from ppidm.protocol.messages import check_sizes
-from ppidm.protocol.ring import Ring
+from ppidm.protocol.ring import DIGIT_BITS, Ring
 
 if TYPE_CHECKING:
     from typing import Self
 
+TF32_BITS = 11  # of a significand, the implicit one included: what tensor cores keep of a float32 operand
+EXACT_FLOAT32 = 2.0**24  # integers up to here are exact in float32
 _LONGEST_QUOTE = 200  # characters of a hostile file that an error message repeats
 
 
@@ -47,6 +49,18 @@ class SelfTest(Record):
     digest: Digest
 
 
+class Proof(Record):
+    """That float32 products of a slice are exact, and TF32 ones too: the exporter, which knows the weights, shows it.
+
+    Operands are integers of `operand_bits` bits without sign: digits have 8, and TF32 keeps 11. Every partial sum, in any order
+    of summation, stays within `sum_bound`: twelve standard deviations for uniform digits (PROTOCOL.md, section 8). Float32
+    holds every integer up to 2**24.
+    """
+
+    operand_bits: int = Field(ge=DIGIT_BITS, le=TF32_BITS)
+    sum_bound: float = Field(ge=0, lt=EXACT_FLOAT32)
+
+
 class Subgraph(Record):
     """A slice: the ONNX subgraph that a server runs for the layers that share one input."""
 
@@ -56,6 +70,13 @@ class Subgraph(Record):
     layers: tuple[Layer, ...] = Field(min_length=1)
     nominal_shape: tuple[PositiveInt, ...]  # of the input, at the model's own picture size, batch 1
     self_test: SelfTest
+    proof: Proof | None = None  # None: nobody showed it, and no engine may round operands to TF32
+
+    @model_validator(mode="after")
+    def _proof_covers_every_layer(self) -> Self:
+        if self.proof is not None and self.proof.sum_bound < max(layer.bound for layer in self.layers):
+            raise ValueError(f"{self.name}: a proof for sums of {self.proof.sum_bound}; a layer's reach further")
+        return self
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:

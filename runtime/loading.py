@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import track
 
-from ppidm.engines.onnxruntime import CpuEngine
+from ppidm.engines.choice import EngineChoice
 from ppidm.protocol.errors import PackageError
 from ppidm.protocol.manifest import ServerManifest, load_manifest
 from ppidm.runtime.limits import Limits
@@ -24,11 +24,16 @@ if TYPE_CHECKING:
     from ppidm.engines.base import Engine, Runner
     from ppidm.protocol.records import Subgraph
 
-_DEFAULT = Limits()
+_DEFAULT, _CPU = Limits(), EngineChoice()
 
 
 def load_service(
-    directory: Path, threads: int, log: FilteringBoundLogger, limits: Limits = _DEFAULT, signer: Path | None = None
+    directory: Path,
+    threads: int,
+    log: FilteringBoundLogger,
+    limits: Limits = _DEFAULT,
+    signer: Path | None = None,
+    choice: EngineChoice = _CPU,
 ) -> Service:
     """Load `OUT/server-<i>`.
 
@@ -38,15 +43,17 @@ def load_service(
         log: gets one event at the start and one at the end.
         limits: of sizes.
         signer: the public key of who must have signed the manifest; None takes any package.
+        choice: the engine.
 
     Raises:
+        InputError: the engine cannot run here.
         PackageError: not a server directory of this version, or a file is missing, changed or inexact on this machine.
     """
     started = monotonic()
     log.info("loading", directory=str(directory))
     manifest = load_manifest(directory, ServerManifest, signer)
     _check_slices(directory, manifest)
-    engine = CpuEngine(manifest.ring, threads)
+    engine = choice.make(manifest.ring, threads)
     runners = load_runners(engine, directory, manifest.slices)
     log.info(
         "loaded",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ppidm.engines.choice import EngineChoice
 from ppidm.protocol.address import Address
 from ppidm.protocol.errors import InputError
 from ppidm.runtime.grpc_server import running
@@ -40,6 +41,7 @@ class ServeSettings:
         links: certificates and tokens; without them the address must be loopback.
         limits: what clients may ask for.
         signer: PEM file with the public key of who must have signed the package; None takes any.
+        engine: what computes; nothing stands in for it.
         log_level: least level of what is logged; "debug" logs every request (never its content).
 
     Raises:
@@ -54,6 +56,7 @@ class ServeSettings:
     links: LinkSettings = LOOPBACK
     limits: Limits = Limits()  # noqa: RUF009  (immutable)
     signer: Path | None = None
+    engine: EngineChoice = EngineChoice()  # noqa: RUF009  (immutable)
     allowed: AllowedPeers = AllowedPeers()  # noqa: RUF009  (immutable)
 
     def __post_init__(self) -> None:
@@ -75,7 +78,7 @@ def serve(settings: ServeSettings) -> None:
     address = listen_address(settings.listen, settings.links)
     require_usable(settings.links)
     ensure_free(address)
-    service = load_service(settings.directory, settings.threads, log, settings.limits, settings.signer)
+    service = load_service(settings.directory, settings.threads, log, settings.limits, settings.signer, settings.engine)
     transport = running(service, address, settings.workers, log, settings.links, settings.limits, settings.allowed)
     with _stop_signals() as wait_for_stop, transport as bound:
         print(f"listening on {bound}", flush=True)  # noqa: T201  (what scripts and tests wait for)

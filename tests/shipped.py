@@ -12,7 +12,7 @@ import onnx
 import torch
 from onnx import numpy_helper
 
-from ppidm.engines.onnxruntime import CpuEngine, CpuRunner
+from ppidm.engines.onnxruntime import CpuEngine, OrtRunner
 from ppidm.protocol.check_file import VECTORS, read_checks
 from ppidm.protocol.fixed_point import encode, largest_scale
 from ppidm.protocol.manifest import ServerManifest, load_manifest
@@ -35,7 +35,7 @@ DEALERS = 2
 @dataclass(frozen=True, repr=False)
 class LoadedSlice:
     subgraph: Subgraph
-    runner: CpuRunner
+    runner: OrtRunner
     weights: list[Integers]  # of every layer
     checks: list[CheckVectors]
 
@@ -68,10 +68,14 @@ def weights_of(server: Path, subgraph: Subgraph) -> list[Integers]:
     for index, layer in enumerate(subgraph.layers):
         parts = [pieces.pop(f"weights_{index}_{part}") for part in range(layer.parts)]
         assert {part.dtype for part in parts} == {np.dtype(np.float16)}
-        whole = np.concatenate(parts, axis=1 if layer.kind == "convolution" else 0).astype(np.int64)
-        weights.append(whole if layer.kind == "convolution" else whole.T[:, :, None, None])
+        whole = np.concatenate(parts, axis=-2).astype(np.int64)  # (..., C_in, C_out); of a convolution, by place
+        weights.append(np.moveaxis(whole.reshape(-1, *whole.shape[-2:]), (2, 1), (0, 1)).reshape(_shape(layer)))
     assert not pieces
     return weights
+
+
+def _shape(layer: Layer) -> tuple[int, ...]:
+    return (layer.out_channels, layer.in_channels, *layer.kernel)
 
 
 def apply_torch(layer: Layer, weights: Integers, x: Integers) -> Integers:
@@ -97,7 +101,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def masked_answers(runner: CpuRunner, ring: Ring, x: Elements, mask: Mask) -> list[list[Elements]]:
+def masked_answers(runner: OrtRunner, ring: Ring, x: Elements, mask: Mask) -> list[list[Elements]]:
     """What evaluator and dealers answer, each a list over the layers."""
     sent = [mask.hide(x), *(dealer_share(ring, seed, x.shape) for seed in mask.seeds)]
     return [[answer.view(np.uint32) for answer in runner.run(digits)] for digits in sent]

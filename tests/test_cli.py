@@ -14,8 +14,11 @@ from ppidm.client.connected import Connection
 from ppidm.client.exchange import Mode
 from ppidm.client.links import LinkSettings
 from ppidm.client.run_command import RunSettings
+from ppidm.engines.build import BuildResult, BuildSettings
+from ppidm.engines.choice import EngineChoice
 from ppidm.export.settings import ExportResult, ExportSettings, OffloadChoice
 from ppidm.protocol.address import Address
+from ppidm.protocol.errors import InputError
 from ppidm.runtime.links import LinkSettings as ServerLinks
 from ppidm.runtime.server import ServeSettings
 
@@ -66,7 +69,15 @@ def test_every_option_has_help_and_a_variable(command, option):
 
 
 def test_there_are_options():
-    assert {option.values[0] for option in OPTIONS} == {"export", "serve", "generate", "run", "check-keys", "inspect"}
+    assert {option.values[0] for option in OPTIONS} == {
+        "export",
+        "build",
+        "serve",
+        "generate",
+        "run",
+        "check-keys",
+        "inspect",
+    }
 
 
 def test_version():
@@ -231,6 +242,27 @@ def test_options_of_run(monkeypatch):
     assert calls == [both, replace(both, connection=replace(connection, timeout=5.0, verify=False))]
 
 
+def test_options_of_build(monkeypatch):
+    calls = []
+
+    class Recorded:
+        estimate = None
+
+        def __init__(self, settings):
+            calls.append(settings)
+
+        def run(self, _):
+            return BuildResult(3, 1, (), 0.5)
+
+    monkeypatch.setattr("ppidm.engines.build.Build", Recorded)
+    assert ppidm("build", "OUT/server-0", "--engine", "tensorrt").out == "compiled 3 of 3 slices\n"
+    ppidm("build", "OUT", ENGINE="tensorrt-rtx", TARGET="sm89 sm120", JOBS=3, LARGEST=4, CACHE="C", SIGNER="S")
+    words = "--target", "sm89", "--target", "sm120", "--jobs", "3", "--largest", "4", "--cache", "C", "--signer", "S"
+    ppidm("build", "OUT", "--engine", "tensorrt-rtx", *words)
+    chosen = BuildSettings(Path("OUT"), "tensorrt-rtx", ("sm89", "sm120"), 3, 4, Path("C"), Path("S"))
+    assert calls == [BuildSettings(Path("OUT/server-0"), "tensorrt"), chosen, chosen]
+
+
 @pytest.fixture
 def served(monkeypatch):
     calls = []
@@ -245,6 +277,20 @@ def test_options_of_serve(served):
     ppidm("serve", "OUT/server-0", *words)
     chosen = ServeSettings(Path("OUT/server-0"), Address("::1", 0), 2, 1, "debug")
     assert served == [ServeSettings(Path("OUT/server-0")), chosen, chosen]
+
+
+def test_the_engine_of_serve(served):
+    ppidm("serve", "OUT", "--engine", "tensorrt-rtx", "--cache", "C")
+    ppidm("serve", "OUT", ENGINE="onnxruntime-cuda")
+    assert [settings.engine for settings in served] == [
+        EngineChoice("tensorrt-rtx", Path("C")),
+        EngineChoice("onnxruntime-cuda"),
+    ]
+    assert EngineChoice() == EngineChoice("onnxruntime")
+    shown = ppidm("serve", "OUT", "--engine", "openvino")
+    assert (shown.status, "is not one of" in shown.err) == (2, True)
+    with pytest.raises(InputError, match="--engine openvino; expected one of onnxruntime, onnxruntime-cuda, tensorrt"):
+        EngineChoice("openvino")
 
 
 def test_links_of_serve(served):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import ppidm
-from ppidm import export_cli, generate_cli, keys_cli, run_cli, serve_cli
+from ppidm import build_cli, export_cli, generate_cli, keys_cli, run_cli, serve_cli
 from ppidm.console import print_error, warnings_on_stderr
 from ppidm.hygiene import forbid_core_dumps
 from ppidm.options import Signer, import_late
@@ -70,7 +70,14 @@ def _root(
     """
 
 
-for command in (export_cli.export, serve_cli.serve, generate_cli.generate, run_cli.run, export_cli.check_keys):
+for command in (
+    export_cli.export,
+    build_cli.build,
+    serve_cli.serve,
+    generate_cli.generate,
+    run_cli.run,
+    export_cli.check_keys,
+):
     app.command(epilog=EPILOG)(command)
 
 

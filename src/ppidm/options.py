@@ -30,6 +30,9 @@ Signer = Annotated[
     Path | None,
     setting("SIGNER", "Ed25519 public key, PEM: refuse the package unless its maker signed it with `export --sign`."),
 ]
+Cache = Annotated[
+    Path | None, setting("CACHE", "Folder of engines that `ppidm build` compiled; ~/.cache/ppidm/engines by default.")
+]
 Evaluator = Annotated[str, setting("EVALUATOR", "HOST:PORT of the server that gets masked activations.")]
 Dealer = Annotated[
     list[str],

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ppidm.options import Signer, import_late, setting
+from ppidm.options import Cache, Signer, import_late, setting
 
 
 def serve(
@@ -24,6 +24,11 @@ def serve(
     token_file: Annotated[
         Path | None, setting("TOKEN_FILE", "SHA-256 of bearer tokens, one a line; who has none of them gets nothing.")
     ] = None,
+    engine: Annotated[
+        Literal["onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx"],
+        setting("ENGINE", "What computes. The last two load what `ppidm build` compiled. None stands in for another."),
+    ] = "onnxruntime",
+    cache: Cache = None,
     threads: Annotated[int, setting("THREADS", "Threads per request; 0: one per core.")] = 0,
     workers: Annotated[int, setting("WORKERS", "Requests computed at once.")] = 4,
     allow_peer: Annotated[
@@ -68,7 +73,7 @@ def serve(
     Its memory stays below that of the loaded slices plus --memory plus 256 MiB,
     whatever clients do. One client gets at most half of it.
 
-    Needs the extra `server`.
+    Needs the extra `server`; for a GPU `server-rtx` or `server-gpu`.
     """
     server = import_late("ppidm.runtime.server", "server")
     address = import_late("ppidm.protocol.address", "server").parse_address(listen)
@@ -86,6 +91,7 @@ def serve(
             links=links,
             limits=limits,
             signer=signer,
+            engine=import_late("ppidm.engines.choice", "server").EngineChoice(engine, cache),
             allowed=import_late("ppidm.runtime.peers", "server").AllowedPeers(tuple(allow_peer)),
         )
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shipped import RING, LoadedSlice, apply_torch, extreme_activation, load_slices, masked_answers, rough_activation
 
 from ppidm.engines.onnx_policy import SLICE
-from ppidm.engines.onnxruntime import CpuRunner, open_session
+from ppidm.engines.onnxruntime import OrtRunner, open_session
 from ppidm.export.quantize import WEIGHT_BITS, quantize_layer
 from ppidm.export.slices import slice_from_layers
 from ppidm.protocol.linear import Layer
@@ -96,7 +96,7 @@ def quantized(rng, layer, *, flat):
 def test_random_slices_are_exact_modulo_the_ring(bits, drawn):
     ring, (layers, x, seeds) = Ring(bits), drawn
     x = x & ring.mask
-    runner = CpuRunner(
+    runner = OrtRunner(
         open_session(ir.to_proto(slice_from_layers("drawn", layers, ring)).SerializeToString(), 1, SLICE)
     )
     answers = masked_answers(runner, ring, x, Mask(ring, x.shape, seeds))
@@ -112,7 +112,7 @@ def test_long_flat_rows_are_split_as_often_as_needed(channels):
     layer = Layer(name="flat", kind="product", in_channels=channels, out_channels=2)
     flat = quantize_layer(layer, np.ones((2, channels, 1, 1), np.float32), np.zeros(2, np.float32), WEIGHT_BITS)
     assert (flat.layer.parts == 1) == (channels == 60)
-    runner = CpuRunner(open_session(ir.to_proto(slice_from_layers("flat", [flat], RING)).SerializeToString(), 1, SLICE))
+    runner = OrtRunner(open_session(ir.to_proto(slice_from_layers("flat", [flat], RING)).SerializeToString(), 1, SLICE))
     x = np.full((4, channels), 2**32 - 1, np.uint32)
     answers = masked_answers(runner, RING, x, Mask.fresh(RING, x.shape, 1))
     assert (aggregate(RING, [answer for (answer,) in answers]) == -2047 * channels).all()

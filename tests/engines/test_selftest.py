@@ -8,7 +8,7 @@ import pytest
 import structlog
 from onnx import numpy_helper
 
-from ppidm.engines.onnxruntime import CpuEngine, CpuRunner
+from ppidm.engines.onnxruntime import CpuEngine, OrtRunner
 from ppidm.protocol.errors import PackageError
 from ppidm.protocol.manifest import (
     ServerManifest,
@@ -79,7 +79,7 @@ def test_a_server_notices_it_when_all_digests_are_right(server, tmp_path):
     ("change", "message"),
     [
         (lambda w: w[:, :-1], "cannot run it|cannot load it|fails the self-test"),
-        (lambda w: w[:-1], "cannot load it|fails the self-test"),
+        (lambda w: w[:-1], "cannot run it|cannot load it|fails the self-test"),
         (lambda w: w[None, None], "cannot run it|cannot load it"),
         (np.zeros_like, "fails the self-test"),
     ],
@@ -110,8 +110,8 @@ def saturated(answers):
 
 @pytest.mark.parametrize("spoil", [rounded, one_off, saturated, lambda answers: answers[:-1]])
 def test_an_engine_that_is_not_exact_is_refused(server, subgraphs, monkeypatch, spoil):
-    run = CpuRunner.run
-    monkeypatch.setattr(CpuRunner, "run", lambda runner, digits: spoil(list(run(runner, digits))))
+    run = OrtRunner.run
+    monkeypatch.setattr(OrtRunner, "run", lambda runner, digits: spoil(list(run(runner, digits))))
     for subgraph in subgraphs[::7]:
         with pytest.raises(PackageError, match=r"onnxruntime .*, portable form fails the self-test .* not exact here"):
             ENGINE.load(server, subgraph)
@@ -119,4 +119,4 @@ def test_an_engine_that_is_not_exact_is_refused(server, subgraphs, monkeypatch, 
 
 def test_an_exact_engine_passes(server, subgraphs):
     for subgraph in subgraphs[::7]:
-        assert isinstance(ENGINE.load(server, subgraph), CpuRunner)
+        assert isinstance(ENGINE.load(server, subgraph), OrtRunner)

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppidm.export.quantize import EXACT_FLOAT32, MAX_PARTS, best_bits, quantize_layer, split_for_exactness
+from ppidm.export.quantize import MAX_PARTS, best_bits, proof_of, quantize_layer, split_for_exactness
 from ppidm.protocol.errors import UnsupportedError
 from ppidm.protocol.fixed_point import encode, largest_scale
 from ppidm.protocol.linear import Layer
+from ppidm.protocol.records import EXACT_FLOAT32
 from ppidm.protocol.ring import Ring
 
 LARGEST = 2047
@@ -195,3 +196,13 @@ def test_bits_of_zeros_and_of_a_zero_channel():
     weights = np.random.default_rng(0).standard_normal((3, 40, 1, 1)).astype(np.float32)
     weights[1] = 0
     assert best_bits(layer_of(weights.shape), weights) == best_bits(layer_of(weights.shape), 0 * weights) == 12
+
+
+@pytest.mark.parametrize(("bits", "operand_bits"), [(12, 11), (10, 9), (8, 8), (2, 8)])
+def test_the_proof_covers_all_layers(bits, operand_bits):
+    """Digits have 8 bits without sign, weights one less than with it."""
+    rng = np.random.default_rng(0)
+    layers = [quantized(rng.standard_normal((4, size, 1, 1)), bits=bits) for size in (30, 60, 10)]
+    proof = proof_of(layers)
+    assert proof.operand_bits == operand_bits
+    assert proof.sum_bound == max(layer.layer.bound for layer in layers) == layers[1].layer.bound

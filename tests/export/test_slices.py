@@ -14,8 +14,8 @@ from ppidm.export.slices import slice_from_layers
 from ppidm.protocol.linear import Layer, apply
 from ppidm.protocol.ring import Ring
 
-PORTABLE = {  # TensorRT, ONNX Runtime on any device and OpenVINO run these
-    "Add", "Cast", "Concat", "Conv", "Gather", "MatMul", "Mul", "Reshape", "Shape", "Slice", "Sub", "Transpose"
+PORTABLE = {  # TensorRT, ONNX Runtime on any device and OpenVINO run these, exactly: there is no Conv
+    "Add", "Cast", "Gather", "MatMul", "Mul", "Pad", "Reshape", "Slice", "Sub", "Transpose"
 }  # fmt: skip
 WIDE = {
     "product in parts": Layer(name="wide", kind="product", in_channels=11, out_channels=4, parts=3),
@@ -137,9 +137,10 @@ def test_weights_are_stored_once_in_16_bits():
     stored = {tensor.name: tensor for tensor in build(layer, layer, ring=Ring(32)).graph.initializer}
     weights = [f"weights_{index}_{part}" for index in range(2) for part in range(4)]
     assert {name for name, tensor in stored.items() if tensor.data_type == onnx.TensorProto.FLOAT16} == set(weights)
-    assert sum(tensor.ByteSize() for name, tensor in stored.items() if name not in weights) < 600
+    assert sum(tensor.ByteSize() for name, tensor in stored.items() if name not in weights) < 6000
     parts = [onnx.numpy_helper.to_array(stored[name]) for name in weights[:4]]
-    np.testing.assert_array_equal(np.concatenate(parts, axis=1), layer.weights)
+    whole = np.concatenate(parts, axis=1)  # (places of the kernel, C_in, C_out)
+    np.testing.assert_array_equal(whole.transpose(2, 1, 0).reshape(layer.weights.shape), layer.weights)
 
 
 def test_weights_that_16_bits_cannot_hold_are_refused():

@@ -20,7 +20,7 @@ from ppidm.protocol.manifest import (
     package_digest,
     write_manifest,
 )
-from ppidm.protocol.records import ImageConfig, Offload, Program, Programs, Segment, SelfTest, Subgraph
+from ppidm.protocol.records import ImageConfig, Offload, Program, Programs, Proof, Segment, SelfTest, Subgraph
 from ppidm.protocol.ring import Ring
 
 KINDS = {"server": ServerManifest, "client": ClientManifest, "check": CheckManifest}
@@ -293,12 +293,39 @@ def test_the_digest_of_a_large_file(tmp_path):
         {"nominal_shape": (7, 5)},
         {"self_test": SelfTest(shape=(6, 5), digest="1" * 64)},
         {"layers": (LAYERS["product"].model_copy(update={"weight_norm": 2.0}),)},
+        {"proof": Proof(operand_bits=11, sum_bound=1.0)},
     ],
 )
 def test_the_package_digest_covers_everything_about_a_slice(changed):
     good = subgraph(LAYERS["product"])
     assert package_digest([good.model_copy(update=changed)]) != package_digest([good])
     assert package_digest([good]) == package_digest([Subgraph.model_validate(good.model_dump())])
+
+
+@pytest.mark.parametrize(
+    ("proof", "message"),
+    [
+        ({"operand_bits": 12}, "proof.operand_bits"),  # what TF32 would round
+        ({"operand_bits": 7}, "proof.operand_bits"),  # digits have 8
+        ({"sum_bound": 2.0**24}, "proof.sum_bound"),  # what float32 would round
+        ({"sum_bound": -1.0}, "proof.sum_bound"),
+        ({"sum_bound": 99.0}, "a proof for sums of 99.0; a layer's reach further"),
+        ({}, None),
+    ],
+)
+def test_a_proof_proves_something(tmp_path, proof, message):
+    write_package(tmp_path, "server")
+    path = tmp_path / "manifest.json"
+    content = json.loads(path.read_text())
+    [first, *_] = content["slices"]
+    first["layers"][0]["bound"] = 100.0
+    first["proof"] = {"operand_bits": 11, "sum_bound": 100.0} | proof
+    slices = [Subgraph.model_validate(first)] if message is None else []
+    path.write_text(json.dumps(content | {"slices": [first], "package": package_digest(slices)}))
+    if message is None:
+        assert load_manifest(tmp_path, ServerManifest).slices[0].proof.operand_bits == 11
+    else:
+        assert message in refused(tmp_path)
 
 
 def test_a_package_error_is_an_input_error(package):

@@ -129,14 +129,14 @@ def test_many_requests_at_once(evaluator, package, ask):
 
 SLOW = """
 import time
-from ppidm.engines.onnxruntime import CpuRunner
-fast = CpuRunner.run
+from ppidm.engines.onnxruntime import OrtRunner
+fast = OrtRunner.run
 def slow(self, digits):
     if digits.shape[1] == 100:
         print("computing", flush=True)
         time.sleep(1)
     return fast(self, digits)
-CpuRunner.run = slow
+OrtRunner.run = slow
 """
 
 

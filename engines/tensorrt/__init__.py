@@ -1,0 +1,7 @@
+"""TensorRT, in both of its libraries: slices compiled ahead, and run on an NVIDIA GPU.
+
+- `library`: `tensorrt` or `tensorrt_rtx`, imported late.
+- `building`: a slice -> a plan. TensorRT for RTX needs no GPU for it.
+- `device`: memory, copies and streams of a GPU.
+- `running`: a plan -> a runner.
+"""
