@@ -219,5 +219,7 @@ def test_a_slice_is_asked_for_one_shape_only():
 
 def test_export_does_not_write_what_clients_refuse(tmp_path):
     graph = ir.from_proto(model([node("NonZero", ["x"], ["y"])], [constant("w", np.ones(1))]))
-    with pytest.raises(UnsupportedError, match=r"a segment would hold what ppidm does not run \(node 'y': operator 'NonZero'"):
+    with pytest.raises(
+        UnsupportedError, match=r"a segment would hold what ppidm does not run \(node 'y': operator 'NonZero'"
+    ):
         save_graph(graph, tmp_path / "x.onnx")

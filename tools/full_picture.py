@@ -10,22 +10,20 @@ one, is that of the real model. Seconds are those of a machine that client and b
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import diffusers
 import numpy as np
-import torch
 from full_size import TIMEOUT, client_bytes, export, forget_peak, peak_megabytes, serve
 
 from ppidm.client import PrivateStableDiffusionPipeline
 from ppidm.export.client_files import config_from_model
-from ppidm.export.torch_modules import quiet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +32,12 @@ if TYPE_CHECKING:
 
 
 def plain(model: Path, latents: Floats, arguments: dict[str, Any]) -> tuple[Floats, float]:
-    """The picture of diffusers, (1, height, width, 3) in [0, 1], and its seconds."""
+    """The picture of diffusers, (1, height, width, 3) in [0, 1], and its seconds; for a process of its own."""
+    import diffusers  # noqa: PLC0415  (the client's memory is measured without it)
+    import torch  # noqa: PLC0415
+
+    from ppidm.export.torch_modules import quiet  # noqa: PLC0415
+
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         pipe = diffusers.DiffusionPipeline.from_pretrained(model, local_files_only=True, torch_dtype=torch.float32)
@@ -74,8 +77,8 @@ def measure(model: Path, package: Path, components: str, steps: int, guidance_sc
     image = config_from_model(model)
     latents = np.random.default_rng(1).standard_normal((1, *image.sample_shape), np.float32)
     arguments = {"prompt": "a red apple", "num_inference_steps": steps, "guidance_scale": guidance_scale}
-    expected, seconds = plain(model, latents, arguments)
-    gc.collect()
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        expected, seconds = pool.submit(plain, model, latents, arguments).result()
     got, cost = private(package, latents, arguments)
     figures |= {"psnr_db": round(psnr_db(got, expected), 2), "contrast": round(float(expected.std()), 4)}
     return figures | cost | {"plain_seconds": round(seconds), "bytes": client_bytes(package, model)}
