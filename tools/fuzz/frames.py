@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
-from relaying import relay_messages, relayed_shares
+from relay_inputs import relay_messages, relayed_shares
 from victim import SERVICE, serialised
 
 from ppidm.protocol.messages import Tensor

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import corpus
 import numpy as np
-import relaying
+import relay_inputs
 from corpus import LAYERS, RING, SHAPES, SmallPackage
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
@@ -181,10 +181,10 @@ def all_targets(folder: Path) -> dict[str, Target]:
     hello = "\n".join(extensions("ab" * 32, "name")).encode()
     pins = [b"127.0.0.1:8001=" + b"0f" * 32, b"[::1]:1=sha256:" + b"AB:" * 31 + b"ab"]
     return {
-        "requests": Target(corpus.requests() + relaying.placed_requests(), request, 0.16),
+        "requests": Target(corpus.requests() + relay_inputs.placed_requests(), request, 0.16),
         "answers": Target(corpus.answers(), response, 0.09),
-        "relay messages": Target(relaying.relay_messages(), relaying.relay_message, 0.08),
-        "relayed shares": Target(relaying.relayed_shares(), relaying.relayed_share, 0.04),
+        "relay messages": Target(relay_inputs.relay_messages(), relay_inputs.relay_message, 0.08),
+        "relayed shares": Target(relay_inputs.relayed_shares(), relay_inputs.relayed_share, 0.04),
         "handshake": Target([hello], handshake, 0.08),
         "addresses": Target(
             [b"127.0.0.1:8001", b"[::1]:80", b"host.example:65535"], lambda c: _text(parse_address, c), 0.08
