@@ -1,10 +1,13 @@
-"""`make tamper`: 100,000 tampered answers and 1,000,000 honest ones, over all slices of the shipped model.
+"""`make tamper`: 100,000 tampered answers and 1,000,000 honest ones, over all slices of the shipped model; and in other modes.
 
 An answer is what one server returns to one request for one slice: the results of all its layers. A tampered one counts as
 caught if the client rejects the sum (`open_answers`), and its liar as named if the dispute (`ppidm.protocol.dispute.judge`, over
 the limb products of evaluator and dealer) names that server and no other; a dispute about honest answers names nobody. Requests are
 small (4 x 4 positions; one position for most honest answers), with the layers and weights of the model; answers come from the
-engine of `ppidm serve`. Then the cost of the check, as a share of client time. Writes docs/measurements/tamper.json.
+engine of `ppidm serve`. Then the cost of the check, as a share of client time.
+
+In relay mode, and about truncated answers, 10,000 more lies are told to ppidm's own client, by an evaluator or one of two dealers;
+a liar counts as named if the client's error names that server and no other. Writes docs/measurements/tamper.json.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -28,16 +31,21 @@ sys.path.append(str(Path(__file__).resolve().parent / "tampering"))
 
 from check_cost import share_of_check
 from lies import KINDS, Lie
+from relayed import PLAYED, RelayCounts, tell_all
 from session import Disputed, Model
 
 from ppidm.export.package import export_package
 from ppidm.export.settings import ExportSettings
+from ppidm.protocol.precision import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.progress import TaskID
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "docs" / "measurements" / "tamper.json"
+DIRECT, MODES = "direct", "modes"
 PER_REQUEST = 24  # lies about one honest request, so that most of the time goes into checks
 
 
@@ -103,39 +111,67 @@ def play(model: Model, goal: Goal, progress: Callable[[Counts], None]) -> tuple[
     return counts, kinds
 
 
+def measure_direct(goal: Goal, bars: Progress) -> dict[str, Any]:
+    """Whole answers in direct mode, and the cost of the check."""
+    tasks = {name: bars.add_task(name, total=total) for name, total in vars(goal).items()}
+
+    def report(counts: Counts) -> None:
+        for name, task in tasks.items():
+            bars.update(task, completed=getattr(counts, name))
+
+    started = perf_counter()
+    with TemporaryDirectory() as folder:
+        model = Model(exported(Path(folder), Precision.EXACT))
+        counts, kinds = play(model, goal, report)
+        cost = share_of_check(Path(folder) / Precision.EXACT)
+    seconds = round(perf_counter() - started)
+    return {**vars(counts), "slices": len(model.names), "kinds": dict(kinds), "seconds": seconds, "check": cost}
+
+
+def measure_modes(count: int, bars: Progress) -> dict[str, Any]:
+    """Relay mode, and truncated answers."""
+    task: TaskID = bars.add_task("in other modes", total=count * len(PLAYED))
+    with TemporaryDirectory() as folder:
+        exact, fast = (Model(exported(Path(folder), precision)) for precision in (Precision.EXACT, Precision.FAST))
+        models = {Precision.EXACT: exact, Precision.BALANCED: exact, Precision.FAST: fast}
+        told = tell_all(models, count, np.random.default_rng(), lambda done: bars.update(task, completed=done))
+    return {MODES: {name: vars(counts) for name, counts in told.items()}}
+
+
+def exported(folder: Path, precision: Precision) -> Path:
+    """The shipped model."""
+    export_package(ExportSettings(str(ROOT / "models" / "default"), folder / precision, precision=precision))
+    return folder / precision
+
+
+def is_clean(result: dict[str, Any]) -> bool:
+    """Whether every lie was caught, every liar named, and nobody else."""
+    modes = [RelayCounts(**counts) for counts in result.get(MODES, {}).values()]
+    caught = min(result.get("caught", 0), result.get("named", 0)) >= result.get("tampered", 0)
+    return caught and not result.get("false_alarms") and all(counts.is_clean for counts in modes)
+
+
 def main(
     tampered: Annotated[int, typer.Option(min=1, help="Tampered answers.")] = 100_000,
     honest: Annotated[int, typer.Option(min=2, help="Honest answers.")] = 1_000_000,
+    relayed: Annotated[int, typer.Option(min=1, help="Lies in each of the other modes.")] = 2_000,
     output: Annotated[Path, typer.Option(help="JSON to write.")] = RESULT,
+    only: Annotated[str, typer.Option(help=f"{DIRECT} or {MODES}: only this part; the other stays as it is.")] = "",
 ) -> None:
     """Tell lies, and count those that pass; exit 1 if one does, or an honest server is blamed."""
+    if only not in ("", DIRECT, MODES):
+        raise typer.BadParameter(f"--only is {only!a}; expected {DIRECT} or {MODES}")
     os.nice(10)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console, started = Console(), perf_counter()
-    with TemporaryDirectory() as folder, Progress(*columns, console=console) as bars:
-        package = Path(folder) / "package"
-        export_package(ExportSettings(str(ROOT / "models" / "default"), package))
-        goal = Goal(tampered, honest)
-        tasks = {name: bars.add_task(name, total=total) for name, total in vars(goal).items()}
-
-        def report(counts: Counts) -> None:
-            for name, task in tasks.items():
-                bars.update(task, completed=getattr(counts, name))
-
-        model = Model(package)
-        counts, kinds = play(model, goal, report)
-        cost = share_of_check(package)
-    result = {
-        **vars(counts),
-        "slices": len(model.names),
-        "kinds": dict(kinds),
-        "seconds": round(perf_counter() - started),
-        "check": cost,
-    }
+    console = Console()
+    result = json.loads(output.read_text()) if only and output.exists() else {}
+    with Progress(*columns, console=console) as bars:
+        result |= measure_direct(Goal(tampered, honest), bars) if only != MODES else {}
+        result |= measure_modes(relayed, bars) if only != DIRECT else {}
     console.print_json(json.dumps(result))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n")
-    if min(counts.caught, counts.named) < counts.tampered or counts.false_alarms:
+    if not is_clean(result):
         raise typer.Exit(1)
 
 

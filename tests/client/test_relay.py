@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from command_line import serving
 from precisions import balanced_package
+from recorder import recording
 
 from ppidm.client.exchange import Mode
 from ppidm.client.pipeline import PrivateStableDiffusionPipeline as Pipeline
 from ppidm.client.transport import Server
 from ppidm.protocol.errors import CheckError, PeerError
-from ppidm.protocol.relay_messages import close_request, split_place
+from ppidm.protocol.relay_messages import close_request, connect_request, parse_connect, split_place
 
 PICTURE = {"prompt": "red apple", "num_inference_steps": 2, "generator": 11, "output_type": "latent"}
 
@@ -144,6 +145,32 @@ def test_a_session_that_ends_in_the_middle(draw, first, monkeypatch):
     assert np.array_equal(result.images, first.result.images)
     assert len(set(seeds)) == len(seeds)
     assert 0 < result.report.traffic.relay < 2 * result.report.traffic.evaluator.received
+
+
+def test_a_link_between_dealer_and_evaluator_that_breaks(draw, first, servers, monkeypatch):
+    """Both servers live on; the picture goes on in direct mode, and is the right one."""
+    with recording(servers[0]) as [recorder]:
+        asked = []
+
+        def relay(honest, server, method, tensors):
+            ours = method == "Connect"
+            elsewhere = replace(parse_connect(tensors), peer=recorder.address) if ours else None
+            return honest(server, method, connect_request(elsewhere) if ours else tensors)
+
+        def ask(honest, server, name, tensors):
+            asked.append(name)
+            if len(asked) == 150:
+                recorder.cut()
+            return honest(server, name, tensors)
+
+        with (
+            tampered(monkeypatch, "relay", relay),
+            tampered(monkeypatch, "ask", ask),
+            pytest.warns(UserWarning, match="the relay failed .*; going on in direct mode"),
+        ):
+            result = draw(1)
+    assert b"relayed_0" in recorder.sent
+    assert np.array_equal(result.images, first.result.images)
 
 
 def test_dealers_run_ahead_after_the_first_evaluation(draw, monkeypatch):

@@ -91,6 +91,23 @@ def test_a_dealer_that_runs_ahead_of_a_client_that_stalls(server, dealer):
     assert relay(server, messages.SHOW, messages.show_request(SESSION, 1, 0)) == "FAILED_PRECONDITION"
 
 
+def test_a_client_that_dies_while_its_request_waits(server, dealer):
+    """Its connection breaks and nothing more comes: the request is forgotten, and then all that the dealer sent."""
+    victim = Victim(server)
+    settled(dealer)
+    request = [*masked_request(bytes_of_digits()), *messages.place_tensors(messages.Place(SESSION, 10_000))]
+    with grpc.insecure_channel(server.address, OPTIONS) as channel:
+        pending = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer").future(
+            content_of("mid.to_out", request)
+        )
+        time.sleep(0.5)
+        assert not pending.done()
+    eventually(dealer.call.done, 3 * SECONDS)
+    assert victim.peak < 4 * WINDOW + 64 * MIB
+    eventually(lambda: victim.growth < WINDOW + 32 * MIB)
+    assert isinstance(relay(server, messages.OPEN, messages.open_request(OPENED)), pb.ModelInferResponse)
+
+
 def test_released_tickets_let_the_dealer_go_on(server, dealer):
     taken = settled(dealer)
     place = messages.Place(SESSION, 10_000, tuple(range(1, 4)))

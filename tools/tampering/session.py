@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,14 +16,19 @@ from ppidm.protocol.errors import CheckError
 from ppidm.protocol.fixed_point import encode, largest_scale
 from ppidm.protocol.masks import Mask, dealer_share
 from ppidm.protocol.messages import answer, parse_answer
+from ppidm.protocol.precision import truncation
 from ppidm.protocol.run import open_answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from ppidm.client.package import ClientPackage
     from ppidm.protocol.check import CheckVectors
     from ppidm.protocol.linear import Layer
+    from ppidm.protocol.manifest import ClientManifest
+    from ppidm.protocol.precision import Precision
+    from ppidm.protocol.records import Subgraph
     from ppidm.protocol.ring import Digits, Elements, Integers, Ring
 
     Answer = list[Elements]  # per layer
@@ -43,6 +48,19 @@ class Model:
         self._folder = folder
         self.names = list(client.slices)
 
+    def subgraph(self, name: str) -> Subgraph:
+        """As in the manifest."""
+        return self._slices[name]
+
+    def layers(self, name: str) -> Sequence[Layer]:
+        """Of a slice."""
+        return self._slices[name].layers
+
+    def client(self, precision: Precision) -> ClientPackage[ClientManifest]:
+        """The client's side of a package of this precision, of the same ring: but for the manifest they are the same."""
+        manifest = self._client.manifest.model_copy(update={"precision": precision})
+        return replace(self._client, manifest=manifest)
+
     def checks(self, name: str) -> Sequence[CheckVectors]:
         """This user's vectors."""
         checks = self._client.checks_of(name)
@@ -58,15 +76,19 @@ class Model:
         """What an honest server answers."""
         return [values.view(np.uint32).copy() for values in self._runners[name].run(digits)]
 
-    def ask(self, name: str, rng: np.random.Generator, side: int = SIDE) -> Disputed:
-        """A fresh activation, hidden; the honest answers of evaluator and dealer."""
-        layers = self._slices[name].layers
+    def activation(self, name: str, rng: np.random.Generator, dealers: int = 1, side: int = SIDE) -> Integers:
+        """A fresh one, encoded."""
+        layers, dropped_bits = self._slices[name].layers, truncation(self.ring)
         first = layers[0]
         shape = (side * side, first.in_channels) if first.kind == "product" else (1, side, side, first.in_channels)
         x = rng.standard_normal(shape, np.float32)
-        encoded = encode(x, largest_scale(self.ring, layers, x, 1))
-        mask = Mask.fresh(self.ring, shape, 1)
-        digits = [mask.hide(self.ring.reduce(encoded)), dealer_share(self.ring, mask.seeds[0], shape)]
+        return encode(x, largest_scale(self.ring, layers, x, dealers, dropped_bits))
+
+    def ask(self, name: str, rng: np.random.Generator, side: int = SIDE) -> Disputed:
+        """A fresh activation, hidden; the honest answers of evaluator and dealer."""
+        layers, encoded = self._slices[name].layers, self.activation(name, rng, side=side)
+        mask = Mask.fresh(self.ring, encoded.shape, 1)
+        digits = [mask.hide(self.ring.reduce(encoded)), dealer_share(self.ring, mask.seeds[0], encoded.shape)]
         return Disputed(self.ring, name, layers, encoded, digits, [self.run(name, each) for each in digits])
 
 
