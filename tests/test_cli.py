@@ -75,6 +75,7 @@ def test_there_are_options():
         "generate",
         "run",
         "check-keys",
+        "doctor",
         "inspect",
     }
 
