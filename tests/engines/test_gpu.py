@@ -102,7 +102,7 @@ def test_a_server_under_load(served, package):
         loaded = slices[seed % len(slices)]
         digits = uniform(loaded.subgraph.nominal_shape, seed)
         tensors = server.ask(loaded.subgraph.name, masked_request(digits))()
-        answers = parse_answer(tensors, loaded.layers, digits.shape[1:], RING)
+        answers = parse_answer(tensors, loaded.layers, digits.shape[1:])
         expected = [RING.reduce(each.astype(np.int64)) for each in loaded.runner.run(digits)]
         return all(np.array_equal(got, want) for got, want in zip(answers, expected, strict=True))
 
