@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test check evaluate evaluate-quick fidelity precision bench bench-partition attacks audits tamper fuzz train vectors clean
+.PHONY: help demo test check evaluate evaluate-quick fidelity precision bench bench-partition attacks audits tamper fuzz gpu-check train vectors clean
 
 help:
 	@echo "make demo      partition the shipped model, start two servers, draw a picture into demo/ (no torch needed)"
@@ -20,6 +20,7 @@ help:
 	@echo "make audits    how often altered answers escape audits, over 30,000 sessions; about 4 minutes"
 	@echo "make tamper    100,000 tampered answers, each caught and its liar named, and a million honest ones; about 15 minutes"
 	@echo "make fuzz      a million damaged inputs to everything that reads what strangers send; about 10 minutes"
+	@echo "make gpu-check exactness, load and speed of every engine that runs on this machine's GPU; minutes"
 	@echo "make train     the shipped model anew, from npm packages, into build/train/model; hours on 2 cores, goes on where it was"
 	@echo "make vectors   regenerate tests/vectors"
 
@@ -67,6 +68,9 @@ tamper: .venv/test.stamp
 fuzz: .venv/test.stamp  # without atheris (no wheel for this system) Hypothesis makes the inputs
 	-$(PIP) --editable '.[fuzz]'
 	$(BIN)/python tools/fuzz/run.py
+
+gpu-check: .venv/test.stamp
+	tools/gpu_check.sh
 
 train: .venv/test.stamp
 	$(BIN)/python -m tools.train fetch

@@ -40,6 +40,17 @@ class HostCuda:
         majors = {self.real.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor: 8}
         return self.good, majors.get(attribute, 9) if device == 0 else -1
 
+    def cudaDriverGetVersion(self):  # noqa: N802
+        self.note("cudaDriverGetVersion")
+        return self.good, 13000
+
+    def cudaGetDeviceProperties(self, device):  # noqa: N802
+        self.note("cudaGetDeviceProperties")
+        names = {"name": b"Stand-in", "major": 8, "minor": 9, "totalGlobalMem": self.capacity}
+        assert set(names) <= set(dir(self.real.cudaDeviceProp))
+        assert device == 0
+        return self.good, SimpleNamespace(**names)
+
     def cudaSetDevice(self, device):  # noqa: N802
         self.note("cudaSetDevice")
         assert device == 0

@@ -76,6 +76,7 @@ def test_there_are_options():
         "generate",
         "run",
         "check-keys",
+        "doctor",
         "inspect",
     }
 

@@ -8,21 +8,21 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 READY = "listening on "
 
 
 @contextmanager
-def local_servers(package: Path, count: int = 2) -> Iterator[list[str]]:
-    """`ppidm serve` for the first `count` server directories of `package`; yields their addresses."""
+def local_servers(package: Path, count: int = 2, options: Sequence[str] = ()) -> Iterator[list[str]]:
+    """`ppidm serve` with `options` for the first `count` server directories of `package`; yields their addresses."""
     with ExitStack() as stack:
-        yield [stack.enter_context(_server(package / f"server-{index}")) for index in range(count)]
+        yield [stack.enter_context(_server(package / f"server-{index}", options)) for index in range(count)]
 
 
 @contextmanager
-def _server(directory: Path) -> Iterator[str]:
+def _server(directory: Path, options: Sequence[str]) -> Iterator[str]:
     command = [
         sys.executable,
         "-m",
@@ -33,6 +33,7 @@ def _server(directory: Path) -> Iterator[str]:
         "127.0.0.1:0",
         "--log-level",
         "warning",
+        *options,
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import ppidm
-from ppidm import build_cli, export_cli, generate_cli, keys_cli, run_cli, serve_cli
+from ppidm import build_cli, doctor_cli, export_cli, generate_cli, keys_cli, run_cli, serve_cli
 from ppidm.console import print_error, warnings_on_stderr
 from ppidm.hygiene import forbid_core_dumps
 from ppidm.options import Signer, import_late
@@ -77,6 +77,7 @@ for command in (
     generate_cli.generate,
     run_cli.run,
     export_cli.check_keys,
+    doctor_cli.doctor,
 ):
     app.command(epilog=EPILOG)(command)
 
