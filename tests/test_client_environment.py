@@ -46,7 +46,7 @@ def test_it_is_the_installed_wheel_with_all_modules(client, tmp_path):
     shown = run(client, "-c", "import ppidm; print(ppidm.__file__)", cwd=tmp_path)
     installed = Path(shown.stdout.strip()).parent
     assert installed.is_relative_to(client.parents[1])
-    modules = {f"{folder}/{path.name}" for folder in FOLDERS for path in (ROOT / folder).glob("*.py")}
+    modules = {path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
     modules |= {path.name for path in (ROOT / "src" / "ppidm").glob("*.py")} | {"py.typed"}
     suffixes = {".py", ".typed"}
     files = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.suffix in suffixes}

@@ -225,7 +225,7 @@ def test_a_scheduler_that_is_not_linear(model, out, monkeypatch):
     """Clipping; the graphs, which take longer and are traced already, are left out."""
     pytest.importorskip("diffusers")
     monkeypatch.setattr(component, "load", lambda folder, _tokens: folder)
-    monkeypatch.setattr(component, "write_onnx", lambda _loaded, _folder: None)
+    monkeypatch.setattr(component, "write_onnx", lambda _loaded, _folder, _file="": None)
     before = contents(out)
     edit(clip_sample=True)(model / "scheduler" / "scheduler_config.json")
     error = refused("export", model, out, "--force", "--retrace")
