@@ -18,7 +18,15 @@ _VAE = {
     "scaling_factor": 0.18215,
 }
 _TEXT = {"max_position_embeddings": 77, "vocab_size": TOKENS, "bos_token_id": TOKENS - 2, "eos_token_id": TOKENS - 1}
-_SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+_SCHEDULER = {  # of all of them, also where their own scheduler does not read it: others are made from this
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+}
 _SMALL_TOKENS, _SMALL_TEXT = 600, 32
 
 
