@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 README, SECURITY = ((ROOT / name).read_text() for name in ("README.md", "SECURITY.md"))
+LEAST_DB = {"balanced": 48.0, "fast": 36.9}
+SCHEDULERS = {"DDIMScheduler": "DDIM", "EulerDiscreteScheduler": "Euler", "DPMSolverMultistepScheduler": "DPM++"}
 
 
 def measured(name):
@@ -29,6 +33,15 @@ def least_and_medians(psnr):
 def test_fidelity():
     found = measured("fidelity")
     assert row("fidelity").startswith(least_and_medians(found["psnr_db"]))
+    assert (found["steps"], {each["pictures"] for each in found["psnr_db"].values()}) == (25, {20})
+
+
+@pytest.mark.parametrize("precision", measured("precision"))
+def test_precision(precision):
+    found = measured("precision")[precision]
+    names = ", ".join(SCHEDULERS[name] for name in found["psnr_db"])
+    assert f"`{precision}`, {names}: {least_and_medians(found['psnr_db'])}" in row("precision")
+    assert min(each["min"] for each in found["psnr_db"].values()) >= LEAST_DB[precision]
     assert (found["steps"], {each["pictures"] for each in found["psnr_db"].values()}) == (25, {20})
 
 
