@@ -17,6 +17,7 @@ from ppidm.engines.profiles import profiles_of
 from ppidm.engines.tensorrt.building import PlanRequest, build_plan, choose_targets
 from ppidm.engines.tensorrt.device import architecture_here
 from ppidm.engines.tensorrt.library import FLAVOURS, Library, load_library
+from ppidm.engines.tensorrt.timing import Timings
 from ppidm.protocol.errors import InputError, PackageError, UnsupportedError
 from ppidm.protocol.manifest import ServerManifest, load_manifest
 
@@ -136,6 +137,9 @@ class _Compiler:
         self._library, self._cache, self._limbs, self._targets = library, cache, limbs, targets
         self._sides = sorted({largest} if library.flavour.buckets == 1 else {1, largest})
         self.buckets = len(self._sides)
+        self._timings: Timings | None = None
+        if not library.flavour.ahead:
+            self._timings = Timings(cache.timings(library.flavour.engine, library.version, targets[0]))
 
     def has(self, subgraph: Subgraph) -> bool:
         return self._cache.holds(self._origin(subgraph))
@@ -148,7 +152,7 @@ class _Compiler:
             )
         origin = self._origin(subgraph)
         request = PlanRequest(self._limbs, origin.profiles, self._targets, origin.tf32)
-        self._cache.store(origin, build_plan(self._library, subgraph.name, content, request))
+        self._cache.store(origin, build_plan(self._library, subgraph.name, content, request, self._timings))
 
     def _origin(self, subgraph: Subgraph) -> Origin:
         return Origin(

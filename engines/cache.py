@@ -29,7 +29,7 @@ from ppidm.protocol.errors import InputError, PackageError
 from ppidm.protocol.records import Digest, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ppidm.protocol.records import Subgraph
 
@@ -128,7 +128,7 @@ class EngineCache:
         header = Header(origin=origin, plan=hashlib.sha256(plan).hexdigest(), size=len(plan)).model_dump_json().encode()
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            _write(path, [MAGIC, len(header).to_bytes(_LENGTH_BYTES, "little"), header, plan])
+            write_whole(path, [MAGIC, len(header).to_bytes(_LENGTH_BYTES, "little"), header, plan])
         except OSError as error:
             raise InputError(
                 f"{path}: cannot write {len(plan)} bytes ({error.strerror}); free some space, or give another folder with "
@@ -173,6 +173,10 @@ class EngineCache:
                 damaged = error
         return found, damaged
 
+    def timings(self, engine: str, version: str, target: str) -> Path:
+        """Where TensorRT's timings are kept."""
+        return self.folder / engine / f"timings-{version}-{target}"
+
     def candidates(self, engine: str, digest: str) -> Iterator[Path]:
         """Plans of a slice, of any version, target and profile."""
         return iter(sorted((self.folder / engine).glob(f"{digest[:32]}-*.plan")))
@@ -214,8 +218,12 @@ def read_plan(path: Path) -> tuple[Header, bytes]:
     return header, plan
 
 
-def _write(path: Path, parts: list[bytes | memoryview]) -> None:
-    """Readers see the file that was there before, or the whole new one, even after a power failure."""
+def write_whole(path: Path, parts: Sequence[bytes | memoryview]) -> None:
+    """Write a file: readers see the one that was there before, or the whole new one, even after a power failure.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to; then the old file is as it was.
+    """
     with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
         temporary = Path(file.name)
         try:
