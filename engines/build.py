@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ppidm.engines.cache import EngineCache, Origin, default_cache
+from ppidm.engines.cache import EngineCache, default_cache
 from ppidm.engines.estimate import Estimate, estimate
 from ppidm.engines.onnxruntime import CpuEngine
+from ppidm.engines.plans import Origin
 from ppidm.engines.profiles import profiles_of
 from ppidm.engines.tensorrt.building import PlanRequest, build_plan, choose_targets
 from ppidm.engines.tensorrt.device import architecture_here
@@ -123,9 +124,7 @@ class Build:
         if self._compiler is not None:
             self._compiler.compile(self._directory, subgraph)
         else:
-            CpuEngine(self._manifest.ring, 1).load(
-                self._directory, subgraph
-            )  # compiles whenever it loads: tried out here
+            CpuEngine(self._manifest.ring, 1).load(self._directory, subgraph)  # which compiles, and tries it out
 
 
 class _Compiler:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ppidm.engines.cache import read_plan
+from ppidm.engines.plans import read_plan
 from ppidm.engines.profiles import pieces
 from ppidm.engines.selftest import verify_runner
 from ppidm.engines.tensorrt.device import Device

@@ -8,7 +8,7 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from ppidm.engines.cache import write_whole
+from ppidm.engines.plans import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
