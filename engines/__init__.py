@@ -6,7 +6,7 @@
 - `onnxruntime`, `onnxruntime_cuda`: ONNX Runtime on a CPU, and on an NVIDIA GPU; portable form.
 - `tensorrt`: TensorRT and TensorRT for RTX.
 - `profiles`: which inputs an engine is compiled for.
-- `cache`, `build`, `estimate`: slices compiled ahead, and kept.
+- `build`, `estimate`, `plans`, `cache`: slices compiled ahead, and kept.
 - `doctor`: which engines run on this machine.
 - `program`: the executor of a DAG of client segments and slices.
 - `unet`: three programs that give what the whole U-Net gives.

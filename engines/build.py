@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ppidm.engines.cache import EngineCache, Origin, default_cache
+from ppidm.engines.cache import EngineCache, default_cache
 from ppidm.engines.estimate import Estimate, estimate
 from ppidm.engines.onnxruntime import CpuEngine
+from ppidm.engines.plans import Origin
 from ppidm.engines.profiles import profiles_of
 from ppidm.engines.tensorrt.building import PlanRequest, build_plan, choose_targets
 from ppidm.engines.tensorrt.device import architecture_here
 from ppidm.engines.tensorrt.library import FLAVOURS, Library, load_library
+from ppidm.engines.tensorrt.timing import Timings
 from ppidm.protocol.errors import InputError, PackageError, UnsupportedError
 from ppidm.protocol.manifest import ServerManifest, load_manifest
 
@@ -122,9 +124,7 @@ class Build:
         if self._compiler is not None:
             self._compiler.compile(self._directory, subgraph)
         else:
-            CpuEngine(self._manifest.ring, 1).load(
-                self._directory, subgraph
-            )  # compiles whenever it loads: tried out here
+            CpuEngine(self._manifest.ring, 1).load(self._directory, subgraph)  # which compiles, and tries it out
 
 
 class _Compiler:
@@ -136,6 +136,9 @@ class _Compiler:
         self._library, self._cache, self._limbs, self._targets = library, cache, limbs, targets
         self._sides = sorted({largest} if library.flavour.buckets == 1 else {1, largest})
         self.buckets = len(self._sides)
+        self._timings: Timings | None = None
+        if not library.flavour.ahead:
+            self._timings = Timings(cache.timings(library.flavour.engine, library.version, targets[0]))
 
     def has(self, subgraph: Subgraph) -> bool:
         return self._cache.holds(self._origin(subgraph))
@@ -148,7 +151,7 @@ class _Compiler:
             )
         origin = self._origin(subgraph)
         request = PlanRequest(self._limbs, origin.profiles, self._targets, origin.tf32)
-        self._cache.store(origin, build_plan(self._library, subgraph.name, content, request))
+        self._cache.store(origin, build_plan(self._library, subgraph.name, content, request, self._timings))
 
     def _origin(self, subgraph: Subgraph) -> Origin:
         return Origin(

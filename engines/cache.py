@@ -1,82 +1,37 @@
-r"""Compiled slices on disk: one file each, written whole or not at all, and looked into before it is loaded.
-
-    "ppidm plan 1\n", 4 bytes (length of the header, little-endian), header (JSON), plan
+"""Compiled slices of all packages, in one folder of the operator's.
 
 The name of a file is derived from what the plan was made of: the digest of the slice, the library and its version, target
 architectures, profiles, TF32 or not. So a build that was interrupted goes on, and copies of a package share their engines.
 
 Security:
-    A plan is code for a GPU, and the libraries that load it trust it. So engines are kept on the operator's own machine,
-    never in a package, and the digest in a header is against damage, not against whoever can write to the folder.
+    A plan is code for a GPU, and the libraries that load it trust it. So engines are kept on the operator's own machine, never
+    in a package, and in a folder that nobody else may write to.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from time import time
 from typing import TYPE_CHECKING
 
-from pydantic import NonNegativeInt, ValidationError
-
-from ppidm.engines.profiles import Profile  # noqa: TC001  (pydantic reads it at run time)
+from ppidm.engines.plans import Origin, read_header, read_plan, write_plan
 from ppidm.protocol.errors import InputError, PackageError
-from ppidm.protocol.records import Digest, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ppidm.protocol.records import Subgraph
 
-MAGIC = b"ppidm plan 1\n"
-MAX_HEADER_BYTES = 1 << 16
-_LENGTH_BYTES = 4
 _ABANDONED = 86_400  # seconds after which nobody writes to a file any more
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_AGAIN = "run `ppidm build` again, which replaces it"
 
 
 def default_cache() -> Path:
     """`$XDG_CACHE_HOME/ppidm/engines`, or `~/.cache/ppidm/engines`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ppidm" / "engines"
-
-
-class Origin(Record):
-    """What a plan is made of; equal origins have equal keys.
-
-    Attributes:
-        slice: SHA-256 of the ONNX file.
-        engine: "tensorrt" or "tensorrt-rtx".
-        version: of the library.
-        targets: GPU architectures, such as "sm89".
-        profiles: of input shapes.
-        tf32: whether products may round operands to TF32; only where the exporter proved that they cannot.
-    """
-
-    slice: Digest
-    engine: str
-    version: str
-    targets: tuple[str, ...]
-    profiles: tuple[Profile, ...]
-    tf32: bool
-
-    @property
-    def key(self) -> str:
-        """A digest of all of it."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
-
-
-class Header(Record):
-    """What stands before a plan."""
-
-    origin: Origin
-    plan: Digest
-    size: NonNegativeInt
 
 
 class EngineCache:
@@ -118,17 +73,16 @@ class EngineCache:
         except PackageError:
             return False
 
-    def store(self, origin: Origin, plan: bytes | memoryview) -> Path:
+    def store(self, origin: Origin, plan: bytes) -> Path:
         """Write a plan: whole, or not at all.
 
         Raises:
             InputError: the disk is full, or the folder cannot be written to.
         """
         path = self.path(origin)
-        header = Header(origin=origin, plan=hashlib.sha256(plan).hexdigest(), size=len(plan)).model_dump_json().encode()
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            _write(path, [MAGIC, len(header).to_bytes(_LENGTH_BYTES, "little"), header, plan])
+            write_plan(path, origin, plan)
         except OSError as error:
             raise InputError(
                 f"{path}: cannot write {len(plan)} bytes ({error.strerror}); free some space, or give another folder with "
@@ -173,62 +127,10 @@ class EngineCache:
                 damaged = error
         return found, damaged
 
+    def timings(self, engine: str, version: str, target: str) -> Path:
+        """Where TensorRT's timings are kept."""
+        return self.folder / engine / f"timings-{version}-{target}"
+
     def candidates(self, engine: str, digest: str) -> Iterator[Path]:
         """Plans of a slice, of any version, target and profile."""
         return iter(sorted((self.folder / engine).glob(f"{digest[:32]}-*.plan")))
-
-
-def read_header(path: Path) -> Header:
-    """The header of a plan, without the plan.
-
-    Raises:
-        PackageError: it is no plan of ours.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(MAGIC) + _LENGTH_BYTES)
-            length = int.from_bytes(start[len(MAGIC) :], "little")
-            if not start.startswith(MAGIC) or length > MAX_HEADER_BYTES:
-                raise PackageError(f"{path}: not an engine of ppidm; {_AGAIN}")
-            return Header.model_validate_json(file.read(length))
-    except OSError as error:
-        raise PackageError(f"{path}: {error.strerror}; {_AGAIN}") from error
-    except ValidationError as error:
-        raise PackageError(f"{path}: its header is damaged ({error.errors()[0]['msg']}); {_AGAIN}") from error
-
-
-def read_plan(path: Path) -> tuple[Header, bytes]:
-    """A plan and its header.
-
-    Raises:
-        PackageError: it is damaged or truncated.
-    """
-    header = read_header(path)
-    plan = path.read_bytes()[-header.size or None :] if header.size else b""
-    got = hashlib.sha256(plan).hexdigest()
-    if got != header.plan:
-        raise PackageError(
-            f"{path}: SHA-256 of the plan is {got[:16]}..., its header says {header.plan[:16]}...: damaged or truncated; "
-            f"{_AGAIN}"
-        )
-    return header, plan
-
-
-def _write(path: Path, parts: list[bytes | memoryview]) -> None:
-    """Readers see the file that was there before, or the whole new one, even after a power failure."""
-    with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

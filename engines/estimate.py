@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from ppidm.protocol.records import Subgraph
 
-SECONDS, SECONDS_PER_PRODUCT = 0.06, 0.017  # of one core; of a slice, and of each of its products
-FIXED_BYTES, BYTES_PER_WEIGHT = 200 << 20, 24  # of memory; the latter of a slice that is being compiled
-PLAN_BYTES, PLAN_BYTES_PER_WEIGHT = 350_000, 4  # kernels; weights are float32 on the GPU
+SECONDS, SECONDS_PER_PRODUCT, SECONDS_PER_WEIGHT = 0.03, 0.0175, 1.3e-8  # of one core
+FIXED_BYTES, BYTES_PER_WEIGHT = 400 << 20, 14  # of memory; the latter of a slice that is being compiled
+PLAN_BYTES, PLAN_BYTES_PER_PRODUCT, PLAN_BYTES_PER_WEIGHT = 200_000, 37_000, 4  # kernels; weights are float32
 MIB = 1 << 20
 
 
@@ -43,12 +43,14 @@ class Estimate:
 def estimate(slices: Sequence[Subgraph], jobs: int, buckets: int = 1) -> Estimate:
     """Of compiling `slices`, `jobs` at a time on as many cores, with a number of profiles each."""
     weights = sorted(map(weights_of, slices), reverse=True)
-    seconds = [SECONDS + SECONDS_PER_PRODUCT * products_of(subgraph) for subgraph in slices]
+    products = sum(map(products_of, slices))
+    seconds = SECONDS * len(slices) + SECONDS_PER_PRODUCT * products + SECONDS_PER_WEIGHT * sum(weights)
     return Estimate(
         slices=len(slices),
-        seconds=max(buckets * sum(seconds) / jobs, buckets * max(seconds, default=0.0)),
+        seconds=buckets * seconds / jobs,
         memory=FIXED_BYTES + BYTES_PER_WEIGHT * sum(weights[:jobs]),
-        disk=buckets * PLAN_BYTES * len(slices) + PLAN_BYTES_PER_WEIGHT * sum(weights),
+        disk=buckets * (PLAN_BYTES * len(slices) + PLAN_BYTES_PER_PRODUCT * products)
+        + PLAN_BYTES_PER_WEIGHT * sum(weights),
     )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ppidm.protocol.ring import Ring
 
 CUDA = "CUDAExecutionProvider"
+_NOT_ON_GPU = "fallback to CPU EP has been explicitly disabled"  # in what ONNX Runtime says where CUDA cannot be used
 INSTALL = "pip uninstall onnxruntime, then pip install 'ppidm[server-gpu]': both are one module, and cannot be installed together"
 
 
@@ -51,10 +52,13 @@ class CudaEngine:
         """See `engines.base.Engine.load`."""
         path, outputs = directory / subgraph.file, [f"{ANSWER}{index}" for index in range(len(subgraph.layers))]
         options = {"device_id": "0", "use_tf32": "1" if subgraph.proof else "0"}
-        session = open_graph(path, [MASKED], outputs, 1, PRODUCTS, provider=(CUDA, options))
-        if CUDA not in (got := session.get_providers()):
+        try:
+            session = open_graph(path, [MASKED], outputs, 1, PRODUCTS, provider=(CUDA, options))
+        except PackageError as error:
+            if _NOT_ON_GPU not in str(error):
+                raise
             raise PackageError(
-                f"slice {subgraph.name}: {self.name} cannot be used here, ONNX Runtime took {', '.join(got)} in its place: no GPU, "
-                "or no CUDA 12 or 13 and cuDNN 9 (`ppidm doctor` tells more)"
-            )
+                f"slice {subgraph.name}: {self.name} cannot be used here: no GPU, or not the CUDA and cuDNN that this ONNX Runtime "
+                "needs (`ppidm doctor` tells what there is). Nothing stands in for it; serve with --engine onnxruntime for the CPU"
+            ) from error
         return load_slice(self, session, path, subgraph, self._ring)

@@ -19,8 +19,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ppidm.engines.cache import read_header
 from ppidm.engines.estimate import estimate, products_of, weights_of
+from ppidm.engines.plans import read_header
 from ppidm.engines.tensorrt.library import load_library
 from ppidm.protocol.manifest import ServerManifest, load_manifest
 

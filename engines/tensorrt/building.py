@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ppidm.engines.profiles import Profile
     from ppidm.engines.tensorrt.library import Library
+    from ppidm.engines.tensorrt.timing import Timings
 
 _NOT_FOR_FLOATS = "sm75"  # TensorRT for RTX has no float32 products for Turing
 
@@ -45,7 +46,9 @@ class PlanRequest:
     tf32: bool
 
 
-def build_plan(library: Library, name: str, content: bytes, request: PlanRequest) -> bytes:
+def build_plan(
+    library: Library, name: str, content: bytes, request: PlanRequest, timings: Timings | None = None
+) -> bytes:
     """Compile a slice.
 
     Args:
@@ -53,6 +56,7 @@ def build_plan(library: Library, name: str, content: bytes, request: PlanRequest
         name: of the slice, for messages.
         content: of its ONNX file.
         request: what for.
+        timings: of kernels; lent and learned from.
 
     Returns:
         A serialised engine. Two builds differ in a few bytes.
@@ -65,11 +69,16 @@ def build_plan(library: Library, name: str, content: bytes, request: PlanRequest
     log = library.log()
     builder = library.trt.Builder(log)
     network = _parsed(library, name, content, builder, log)
-    plan = builder.build_serialized_network(network, _config(library, builder, request))
+    config = _config(library, builder, request)
+    if timings is not None:
+        timings.lend(config)
+    plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise UnsupportedError(
             f"{name}: {library.flavour.engine} {library.version} cannot compile it: {summary(log.errors)}"
         )
+    if timings is not None:
+        timings.keep(config)
     return bytes(plan)
 
 

@@ -25,8 +25,8 @@ class Flavour:
         module: to import.
         install: what to type where it is missing.
         ahead: whether it compiles for other GPUs than that of this machine, and without one.
-        sides: its buckets of picture sizes; see `engines.profiles`. TensorRT for RTX compiles kernels for the shape at hand
-            when it runs, so that one bucket does.
+        buckets: of picture sizes, see `engines.profiles`. TensorRT for RTX makes kernels for the shape at hand when it runs, so
+            that one does.
     """
 
     engine: str

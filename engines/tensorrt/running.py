@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ppidm.engines.cache import read_plan
+from ppidm.engines.plans import read_plan
 from ppidm.engines.profiles import pieces
 from ppidm.engines.selftest import verify_runner
 from ppidm.engines.tensorrt.device import Device
@@ -52,7 +52,7 @@ class TensorRtRunner:
         subgraph: Subgraph,
         profiles: Sequence[Profile],
     ) -> None:
-        self._device, self._subgraph, self._profiles = device, subgraph, profiles
+        self._engine, self._device, self._subgraph, self._profiles = engine, device, subgraph, profiles
         self._contexts = {lane: maker.make(engine) for lane in device.lanes}
 
     def run(self, digits: Digits) -> Sequence[NDArray[np.int32]]:
@@ -79,7 +79,7 @@ class TensorRtRunner:
         for name, values in zip(names, answers, strict=True):
             context.set_tensor_address(name, lane.device(name, values.nbytes))
         size = context.update_device_memory_size_for_shapes()
-        context.set_device_memory(lane.device(_WORKSPACE, size), size)
+        context.set_device_memory(lane.device(_WORKSPACE, max(size, 1)), size)
         try:
             _require(context.execute_async_v3(lane.stream), "execution")
             copies = [lane.to_host(name, values.nbytes) for name, values in zip(names, answers, strict=True)]

@@ -18,10 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 from shipped import RING, apply_torch, weights_of
 
 from ppidm.engines.build import Build, BuildSettings
-from ppidm.engines.cache import read_plan
 from ppidm.engines.estimate import estimate
 from ppidm.engines.onnx_guard import require_allowed
 from ppidm.engines.onnx_policy import PRODUCTS
+from ppidm.engines.plans import read_plan
 from ppidm.engines.profiles import profiles_of
 from ppidm.engines.selftest import test_digits as digits_of_self_test
 from ppidm.engines.tensorrt.building import PlanRequest, build_plan, choose_targets

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppidm.engines.cache import MAGIC, EngineCache, Origin, default_cache, read_plan
+from ppidm.engines.cache import EngineCache, default_cache
+from ppidm.engines.plans import MAGIC, Origin, read_plan
 from ppidm.engines.profiles import Profile
 from ppidm.protocol.errors import InputError, PackageError
 
@@ -107,7 +108,8 @@ def test_a_missing_plan(cache):
 
 def limited(cache, script):
     """Run `script` where no file may grow beyond 4 KiB: a full disk, as far as a writer can tell."""
-    setup = "import resource, sys; from pathlib import Path; from ppidm.engines.cache import EngineCache, Origin\n"
+    setup = "import resource, sys; from pathlib import Path\n"
+    setup += "from ppidm.engines.cache import EngineCache; from ppidm.engines.plans import Origin\n"
     setup += (
         f"resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\ncache = EngineCache(Path({str(cache.folder)!r}))\n"
     )
@@ -129,7 +131,7 @@ def test_a_full_disk_leaves_what_was_there(cache):
 
 
 def test_a_writer_that_is_killed_leaves_no_plan(cache):
-    script = "import os, signal; from ppidm.engines import cache as module\n"
+    script = "import os, signal; "
     script += "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\ncache.store(origin, b'x' * 2000)"
     assert limited(cache, script).returncode == -9
     assert not cache.holds(ORIGIN)

@@ -12,12 +12,14 @@ import pytest
 from host_gpu import HostContext, HostCuda, HostEngine
 from shipped import RING
 
-from ppidm.engines.cache import EngineCache, Origin, read_plan
+from ppidm.engines.cache import EngineCache
 from ppidm.engines.onnxruntime import CpuEngine
+from ppidm.engines.plans import Origin, read_plan
 from ppidm.engines.profiles import profiles_of
 from ppidm.engines.tensorrt import device as device_module
 from ppidm.engines.tensorrt import running
-from ppidm.engines.tensorrt.device import LANES, Device
+from ppidm.engines.tensorrt.building import PlanRequest, build_plan
+from ppidm.engines.tensorrt.device import LANES, Device, architecture_here, called, load_cuda
 from ppidm.engines.tensorrt.library import Library, load_library
 from ppidm.engines.tensorrt.running import TensorRtEngine
 from ppidm.protocol.errors import InputError, PackageError
@@ -253,6 +255,48 @@ def test_the_real_contexts_have_what_is_called(rtx):
     for name in ("set_execution_context_allocation_strategy", "create_runtime_cache", "set_runtime_cache"):
         assert hasattr(rtx.trt.IRuntimeConfig, name)
     assert "deserialize_cuda_engine" in vars(rtx.trt.Runtime)
+
+
+def test_the_real_functions_take_what_they_are_given():
+    """Without a GPU each returns an error, and complains about no type."""
+    if architecture_here() is not None:
+        pytest.skip("this machine has a GPU, which would do it")
+    cuda, address, stream = load_cuda(), 4096, 7
+    attribute = cuda.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor
+    results = [
+        cuda.cudaDeviceGetAttribute(attribute, 0),
+        cuda.cudaFree(address),
+        cuda.cudaFreeHost(address),
+        cuda.cudaMalloc(100),
+        cuda.cudaMallocHost(100),
+        cuda.cudaMemcpyAsync(address, address, 16, cuda.cudaMemcpyKind.cudaMemcpyHostToDevice, stream),
+        cuda.cudaMemsetAsync(address, 0, 16, stream),
+        cuda.cudaSetDevice(0),
+        cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking),
+        cuda.cudaStreamSynchronize(stream),
+    ]
+    for result in results:
+        with pytest.raises(RuntimeError, match=r"CUDA: cudaErrorInsufficientDriver|CUDA: cudaErrorNoDevice"):
+            called(cuda, result)
+
+
+def test_the_real_library_says_why_it_loads_nothing(cuda, rtx, server, subgraphs, tmp_path):
+    """A real plan, on the stand-in of a GPU: the library looks for a real one."""
+    if architecture_of_the_real_gpu(cuda) is not None:
+        pytest.skip("this machine has a GPU")
+    subgraph, cache = subgraphs["conv_in"], EngineCache(tmp_path / "engines")
+    origin = origin_of(subgraph, rtx)
+    request = PlanRequest(RING.limbs, origin.profiles, origin.targets, tf32=True)
+    cache.store(origin, build_plan(rtx, subgraph.name, (server / subgraph.file).read_bytes(), request))
+    with pytest.raises(
+        PackageError, match=r"cannot load it: .*CUDA driver version is insufficient.*`ppidm build` it again"
+    ):
+        TensorRtEngine("tensorrt-rtx", RING, cache).load(server, subgraph)
+
+
+def architecture_of_the_real_gpu(cuda):
+    error, major = cuda.real.cudaDeviceGetAttribute(cuda.real.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor, 0)
+    return None if error else major
 
 
 def test_no_other_function_of_cuda_is_called(engine, server, subgraphs, cuda):
