@@ -59,7 +59,8 @@ def export(model: Path, package: Path, *options: str) -> dict[str, Any]:
     start = perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "ppidm", "export", str(model), str(package), *options])
     _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
         raise SystemExit("the export failed; its message is above")
     return {"seconds": round(perf_counter() - start), "peak_megabytes": usage.ru_maxrss // 1024}
 
@@ -92,7 +93,7 @@ def evaluate(package: Package, addresses: list[str], reference: references.Refer
     seconds = perf_counter() - start
     for result in (*hoisted, last):
         account.add_side_by_side([result])
-    report = account.graph_report(package.manifest, verified=package.checks is not None)
+    report = account.graph_report(package)
     servers.close()
     [output] = last.outputs.values()
     return {
@@ -130,6 +131,7 @@ def measure(model: Path, out: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {} if out.exists() else {"export": export(model, out)}
     with ExitStack() as stack:
         processes = [stack.enter_context(serve(out / f"server-{index}")) for index in range(2)]
+        stack.callback(lambda: [process.terminate() for process in processes])
         lines = [process.stdout.readline() for process in processes if process.stdout]
         reference, seconds = traced(model)
         local = peak_megabytes()
@@ -143,8 +145,6 @@ def measure(model: Path, out: Path) -> dict[str, Any]:
             "evaluator": peak_megabytes(processes[0].pid),
             "dealer": peak_megabytes(processes[1].pid),
         }
-        for process in processes:
-            process.terminate()
     return figures | {"bytes": client_bytes(out, model)}
 
 

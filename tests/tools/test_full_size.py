@@ -45,6 +45,17 @@ def test_a_slice_in_a_package_of_its_own(largest_slices, package, tmp_path):
 
 
 @pytest.mark.slow
+def test_one_evaluation(tmp_path, monkeypatch):
+    monkeypatch.setattr(samplers, "MAX_STEPS", 2)
+    model = make("sd15", tmp_path / "sd15")
+    figures = tool("full_size").measure(model, tmp_path / "package")
+    assert figures["snr_db"] > 45
+    assert figures["unet_fraction"] > 0.5
+    assert figures["traffic"]["evaluator"]["received"] == pytest.approx(figures["declared"]["received"], rel=0.1)
+    assert figures["peak_megabytes"].keys() == {"local", "client", "evaluator", "dealer"}
+
+
+@pytest.mark.slow
 def test_a_whole_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(samplers, "MAX_STEPS", 2)
     model = make("sd-turbo", tmp_path / "sd-turbo")
