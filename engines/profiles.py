@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt, model_validator
 
-from ppidm.protocol.errors import InputError
+from ppidm.protocol.errors import InputError, PackageError
 from ppidm.protocol.records import Record
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MOST_IMAGES = 2  # of a batch; the two halves of guidance are requests of their own
 FEW_ROWS = 128  # of a product: all timesteps of a picture, or the tokens of a prompt, whatever the nominal shape is
 _PRODUCT_RANK = 2
+_ADDRESSABLE = 2**31 // 4  # elements: times the limbs, what TensorRT can address in one tensor
 
 
 class Profile(Record):
@@ -48,8 +49,17 @@ def profiles_of(subgraph: Subgraph, sides: Sequence[int] = (2,)) -> tuple[Profil
         subgraph: its nominal shape is that of the model's own picture size.
         sides: a bucket each: the largest height and width, relative to the nominal ones. The smallest bucket begins at the
             least that the kernel takes, and so do the others: they overlap, and `pieces` takes the first that fits.
+
+    Raises:
+        PackageError: pictures of that size have no size that a GPU can address.
     """
-    return tuple(_profile(subgraph, side, before) for before, side in zip((0, *sides), sides, strict=False))
+    profiles = tuple(_profile(subgraph, side, before) for before, side in zip((0, *sides), sides, strict=False))
+    if (elements := max(prod(profile.most) for profile in profiles)) > _ADDRESSABLE:
+        raise PackageError(
+            f"slice {subgraph.name}: nominal shape {subgraph.nominal_shape} makes inputs of {elements} elements; expected at most "
+            f"{_ADDRESSABLE}; build with a smaller --largest, or export the model again at a smaller picture size"
+        )
+    return profiles
 
 
 def _profile(subgraph: Subgraph, side: int, before: int) -> Profile:

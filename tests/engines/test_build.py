@@ -24,6 +24,7 @@ from ppidm.engines.onnx_policy import PRODUCTS
 from ppidm.engines.plans import read_plan
 from ppidm.engines.profiles import profiles_of
 from ppidm.engines.selftest import test_digits as digits_of_self_test
+from ppidm.engines.tensorrt import building
 from ppidm.engines.tensorrt.building import PlanRequest, build_plan, choose_targets
 from ppidm.engines.tensorrt.library import FULL, Library, summary
 from ppidm.export.settings import silent
@@ -156,6 +157,27 @@ def test_an_interrupted_build_goes_on(package, tmp_path):
 def test_onnx_runtime_is_tried_out(few):
     shown = ppidm("build", few, "--engine", "onnxruntime")
     assert (shown.out, shown.err) == ("compiled 3 of 3 slices\n", "")
+
+
+def test_tf32_is_for_slices_with_a_proof_only(few, tmp_path):
+    loaded = load_manifest_unverified(few)
+    first, *rest = loaded.slices
+    seal(few, loaded, [first.model_copy(update={"proof": None}), *rest])
+    assert build(few, tmp_path / "cache").good == 3
+    origins = [read_plan(path)[0].origin for path in (tmp_path / "cache").rglob("*.plan")]
+    assert {origin.slice: origin.tf32 for origin in origins} == {
+        subgraph.sha256: subgraph is not first for subgraph in (first, *rest)
+    }
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_what_the_compiler_is_told(rtx, manifest, allowed):
+    subgraph, builder = manifest.slices[2], rtx.trt.Builder(rtx.log())
+    profiles = profiles_of(subgraph, (1, 2))
+    config = building._config(rtx, builder, PlanRequest(4, profiles, ("sm86", "sm89"), tf32=allowed))
+    assert config.get_flag(rtx.trt.BuilderFlag.TF32) is allowed  # the library's default is True
+    assert config.num_optimization_profiles == 2
+    assert [config.get_compute_capability(index).name for index in range(2)] == ["SM86", "SM89"]
 
 
 # what goes wrong

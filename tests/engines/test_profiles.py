@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from linear_cases import LAYERS
 
 from ppidm.engines.profiles import FEW_ROWS, MOST_IMAGES, Profile, pieces, profiles_of
-from ppidm.protocol.errors import InputError
+from ppidm.protocol.errors import InputError, PackageError
 from ppidm.protocol.linear import apply
 from ppidm.protocol.records import SelfTest, Subgraph
 from ppidm.protocol.ring import Ring
@@ -86,6 +86,13 @@ def test_pieces_give_what_the_whole_gives(count, kind, seed):
     assert all(profile.covers(piece.shape[1:]) for piece in cut)
     answers = np.concatenate([apply(layer, weights, piece, ring) for piece in cut])
     np.testing.assert_array_equal(answers, apply(layer, weights, digits, ring))
+
+
+def test_nominal_shapes_that_nothing_can_address():
+    large = subgraph((1, 2**12, 2**12, 3), LAYERS["convolution"])
+    assert profiles_of(large)
+    with pytest.raises(PackageError, match=r"slice s: nominal shape .* build with a smaller --largest"):
+        profiles_of(large, (4,))
 
 
 def test_a_profile_is_a_range():
