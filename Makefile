@@ -10,7 +10,7 @@ help:
 	@echo "make demo      partition the shipped model, start two servers, draw a picture into demo/ (no torch needed)"
 	@echo "make test      all tests, against diffusers as the oracle"
 	@echo "make check     ruff and mypy"
-	@echo "make evaluate  quality and leakage on 200 prompts, against the paper's claims; about 30 minutes on 2 cores"
+	@echo "make evaluate  quality and leakage on 200 prompts, against the paper's claims; about 40 minutes on 2 cores"
 	@echo "make evaluate-quick  the same with few pictures, to see that it works; minutes"
 	@echo "make fidelity  20 prompts x 3 schedulers against diffusers in float32; about 20 minutes on 2 cores"
 	@echo "make precision the same for packages whose answers are truncated: balanced and fast"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tools.evaluate.attacks import blocks_from_pictures
 from tools.evaluate.cache import Cache
-from tools.evaluate.collection import TOLD_APART, Collection
+from tools.evaluate.collection import RELAYED, TOLD_APART, Collection
 from tools.evaluate.references import Reference
-from tools.evaluate.views import BROKEN, VIEWS
+from tools.evaluate.views import BROKEN, RELAY_VIEWS, VIEWS
 
 if TYPE_CHECKING:
     from tools.evaluate.settings import Settings
@@ -28,7 +28,7 @@ def made_views(rng: np.random.Generator, picture: np.ndarray, label: int) -> dic
     """Broken builds leak; the others hold noise."""
     blocks = blocks_from_pictures(picture[None], SIDE)[0][..., :3].transpose(2, 0, 1)
     arrays: dict[str, np.ndarray] = {}
-    for view in VIEWS:
+    for view in (*VIEWS, *RELAY_VIEWS):
         leak = view in BROKEN
         noise = rng.standard_normal((3, SIDE, SIDE))
         arrays[f"{view}.maps"] = (blocks if leak else noise).astype(np.float32)
@@ -44,10 +44,13 @@ def made_collection(folder: Any, settings: Settings) -> Collection:
     references = [Reference(prompt, picture) for prompt, picture in zip(prompts, pictures, strict=False)]
     collection = Collection(cache, settings, references)
     for name, picture in zip(collection.pictures, pictures, strict=True):
-        cache.store(name, made_views(rng, picture, 0))
+        for place in ("", f"{RELAYED}/"):
+            cache.store(f"{place}{name}", made_views(rng, picture, 0))
     for index, name in enumerate(collection.transcripts):
-        cache.store(name, made_views(rng, pictures[index], index % 2))
-    cache.store("layout", {name: np.array(width) for name, width in WIDTHS.items()})
+        for place in ("", f"{RELAYED}/"):
+            cache.store(f"{place}{name}", made_views(rng, pictures[index], index % 2))
+    for layout in ("layout", *(f"{RELAYED}/{view}" for view in RELAY_VIEWS)):
+        cache.store(layout, {name: np.array(width) for name, width in WIDTHS.items()})
     private = rng.standard_normal((settings.pictures, 6))
     features = {"private": private, "plain": private + 1e-3, "plain_again": private[::-1] + 2, "data": private * 2}
     for name, values in features.items():

@@ -5,7 +5,7 @@ from time import sleep
 import numpy as np
 import pytest
 from tools.evaluate.cache import Cache
-from tools.evaluate.collection import Collection
+from tools.evaluate.collection import RELAYED, Collection
 from tools.evaluate.drawing import Drawing
 from tools.evaluate.references import Reference, choose, reference_pictures
 from tools.evaluate.settings import Settings
@@ -16,20 +16,30 @@ from ppidm.protocol.errors import InputError
 
 def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch):
     collection = Collection(
-        Cache(tmp_path), Settings(pictures=3, transcripts=2), [Reference(f"{i}", np.zeros((2, 2, 3))) for i in range(3)]
+        Cache(tmp_path),
+        Settings(pictures=3, transcripts=2, relayed=2, relayed_transcripts=1),
+        [Reference(f"{i}", np.zeros((2, 2, 3))) for i in range(3)],
     )
-    asked = []
+    asked, relayed = [], []
 
     def draw_privately(_folder, missing, _total, _progress):
         asked.append(sorted(missing))
         for name in list(missing)[:2]:  # and then it stops
             collection.cache.store(name, {"picture": np.zeros(1)})
 
+    def draw_relayed(_folder, missing, _total, _progress):
+        relayed.append(sorted(missing))
+        name = next(iter(missing))
+        collection.cache.store(f"{RELAYED}/{name}", {"picture": np.zeros(1)})
+
+    monkeypatch.setattr(Collection, "_draw_relayed", lambda _self, *arguments: draw_relayed(*arguments))
     monkeypatch.setattr(Collection, "_draw_privately", lambda _self, *arguments: draw_privately(*arguments))
     monkeypatch.setattr(Collection, "_draw_plainly", lambda _self, _name, seed, _p: {"pictures": np.array([seed])})
     for _ in range(4):
         collection.draw(tmp_path, lambda *_: None)
     assert [len(names) for names in asked] == [5, 3, 1]
+    assert relayed[0] == ["pictures/0000", "pictures/0001", "transcripts/0000"]
+    assert [len(names) for names in relayed] == [3, 2, 1]
     assert collection.plain() != collection.plain(again=True)
 
 

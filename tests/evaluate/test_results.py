@@ -49,6 +49,8 @@ CHANGES = {
     "reduction.ours.dealer is 0.5": (1, ("reduction", "ours", "dealer", "value"), 0.5),
     "expected 1 within": (1, ("reduction", "ours", "evaluator", "high"), 0.999),
     "broken build float_1 (": (1, ("reduction", "float_1", "evaluator", "high"), 0.95),
+    "reduction.ours_relay.evaluator is 0.8": (1, ("reduction", "ours_relay", "evaluator", "value"), 0.8),
+    "ours_relay: the link tells two": (1, ("distinguisher", "ours_relay", "link", "metadata", "low"), 0.6),
     "unprotected build is not 0": (1, ("reduction", "none", "evaluator", "value"), 0.1),
     "apart by the whole transcript": (1, ("distinguisher", "ours", "evaluator", "low"), 0.6),
     "apart by second": (1, ("distinguisher", "ours", "evaluator", "layers", "second", "low"), 0.6),

@@ -10,6 +10,10 @@ from tools.evaluate.views import (
     OURS,
     PARTIES,
     PLAIN,
+    RELAY,
+    RELAY_DIFFERENCES,
+    RELAY_SIZES,
+    RELAY_VIEWS,
     REUSED,
     SHARE,
     SIGMAS,
@@ -94,8 +98,9 @@ def test_our_masks_differ_where_reused_ones_do_not():
 
 def test_every_party_holds_something_on_every_build():
     held = {(build, party): held_views(build, party) for build in BUILDS for party in PARTIES}
-    assert {view for views in held.values() for view in views} == {*VIEWS, SIZES}
+    assert {view for views in held.values() for view in views} == {*VIEWS, SIZES, *RELAY_VIEWS, RELAY_SIZES}
     assert held["ours", "evaluator"] == (OURS, DIFFERENCES)
+    assert held["ours_relay", "evaluator"] == (RELAY, RELAY_DIFFERENCES)
     assert {held["none", party] for party in PARTIES} == {(PLAIN,)}
 
 

@@ -8,6 +8,7 @@ Modules in import order:
     transcripts     what every party receives while a private picture is drawn
     views           what that is on every build: no protection, float masks, a reused mask, ours
     drawing         private pictures through two server processes; plain ones by diffusers
+    relay_transcripts, relaying  the same in relay mode, with truncated answers and audits
     similarity      PSNR and SSIM
     distances       KID and Frechet distance between two sets of features
     features        EffNet: the features of EfficientNet-Lite0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tools.evaluate.distinguisher import CHANCE
-from tools.evaluate.views import BROKEN
+from tools.evaluate.views import BROKEN, OURS_BUILDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,11 +29,17 @@ def _of_quality(quality: dict[str, Any]) -> Iterator[str]:
 
 def _of_ours(leakage: dict[str, Any]) -> Iterator[str]:
     least = leakage["settings"]["least_reduction"]
-    for party, found in leakage["reduction"]["ours"].items():
+    for build, party, found in _each_of_ours(leakage["reduction"]):
         if not found["value"] >= least:
-            yield f"reduction.ours.{party} is {found['value']:.3f}; expected at least {least}"
+            yield f"reduction.{build}.{party} is {found['value']:.3f}; expected at least {least}"
         if not found["low"] <= 1 <= found["high"]:
-            yield f"reduction.ours.{party} is in [{found['low']:.3f}, {found['high']:.3f}]; expected 1 within"
+            yield f"reduction.{build}.{party} is in [{found['low']:.3f}, {found['high']:.3f}]; expected 1 within"
+
+
+def _each_of_ours(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for build in OURS_BUILDS:
+        for party, found in results[build].items():
+            yield build, party, found
 
 
 def _of_broken_builds(leakage: dict[str, Any]) -> Iterator[str]:
@@ -46,11 +52,12 @@ def _of_broken_builds(leakage: dict[str, Any]) -> Iterator[str]:
 
 
 def _of_distinguishers(leakage: dict[str, Any]) -> Iterator[str]:
-    for party, found in leakage["distinguisher"]["ours"].items():
+    for build, party, found in _each_of_ours(leakage["distinguisher"]):
         tests = {"the whole transcript": found, "metadata": found["metadata"], **found["layers"]}
         for what, success in tests.items():
             if not success["low"] <= CHANCE <= success["high"]:
-                yield f"the {party} tells two prompts apart by {what}: right in {success['value']:.0%} of {success['trials']}"
+                right = f"right in {success['value']:.0%} of {success['trials']}"
+                yield f"{build}: the {party} tells two prompts apart by {what}: {right}"
     for build in BROKEN:
         if not leakage["distinguisher"][build]["evaluator"]["low"] > CHANCE:
             yield f"the distinguisher fails on the broken build {build}: it proves nothing"

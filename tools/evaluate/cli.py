@@ -26,11 +26,11 @@ HELP = """Measure quality and leakage of private pictures, and hold them against
 
 Exports models/default, starts an evaluator and a dealer, draws the pictures privately and by plain diffusers from the
 same latents, and lets attackers loose on what each party received: with no protection, with float masks, with a reused
-mask, and with ours.
+mask, and with ours, in direct mode and in relay mode.
 
 \b
     python -m tools.evaluate --size quick     minutes; into build/evaluate-quick; proves nothing
-    python -m tools.evaluate                  30 minutes on 2 cores; docs/evaluation, README.md
+    python -m tools.evaluate                  40 minutes on 2 cores; docs/evaluation, README.md
     python -m tools.evaluate --table-only     the table of README.md again, from docs/evaluation
 
 The data come from `python -m tools.train fetch`. What was drawn is kept in build/evaluate: stop whenever you like, and go on later.

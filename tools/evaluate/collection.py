@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tools.evaluate.drawing import Drawing, draw_plainly, private_painter
+from tools.evaluate.drawing import LAYOUT, Drawing, draw_plainly, private_painter
+from tools.evaluate.relaying import relay_painter
+from tools.evaluate.settings import code_digest
 from tools.evaluate.task import View
-from tools.evaluate.views import SIZES
+from tools.evaluate.views import RELAY_SIZES, RELAY_VIEWS, SIZES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,16 +18,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from tools.evaluate.cache import Cache
+    from tools.evaluate.drawing import PrivatePainter
     from tools.evaluate.references import Reference
     from tools.evaluate.settings import Settings
-    from tools.evaluate.views import Layout
 
     Floats = NDArray[np.float32]
     Progress = Callable[[str, int, int], None]
 
 TOLD_APART = ("red apple, 3d style", "automobile, 3d style")  # what the distinguishers have to tell apart
 _OTHER_SEEDS, _TRANSCRIPT_SEEDS, _FIRST_SEED = 100_000, 200_000, 300_000
-_FIRST, _LAYOUT = "first", "layout"
+_FIRST = "first"
+RELAYED = f"relay-{code_digest('relay_transcripts', 'relaying')}"  # beside what is drawn in direct mode
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Collection:
         """Names of the transcripts of two prompts in turn."""
         return [f"transcripts/{index:04}" for index in range(self.settings.transcripts)]
 
+    def relayed(self, names: list[str]) -> list[str]:
+        """Those of the pictures, or of the transcripts, that are drawn in relay mode as well."""
+        most = self.settings.relayed if names == self.pictures else self.settings.relayed_transcripts
+        return names[:most]
+
     def drawings(self, first_seed: int = 0) -> list[Drawing]:
         """Of every prompt."""
         return [Drawing(prompt, first_seed + index) for index, prompt in enumerate(self.prompts)]
@@ -70,20 +78,35 @@ class Collection:
         wanted = dict(zip(self.pictures + self.transcripts, self.drawings() + told_apart, strict=True))
         if missing := {name: drawing for name, drawing in wanted.items() if not self.cache.has(name)}:
             self._draw_privately(folder, missing, len(wanted), progress)
+        relayed = self.relayed(self.pictures) + self.relayed(self.transcripts)
+        if missing := {name: wanted[name] for name in relayed if not self.cache.has(f"{RELAYED}/{name}")}:
+            self._draw_relayed(folder, missing, len(relayed), progress)
         for name, seed in (("plain", 0), ("plain_again", _OTHER_SEEDS)):
             self.cache.get(name, lambda name=name, seed=seed: self._draw_plainly(name, seed, progress))  # type: ignore[misc]
 
     def _draw_privately(self, folder: Path, missing: dict[str, Drawing], total: int, progress: Progress) -> None:
         with private_painter(folder, self.settings, progress) as painter:
-            if not self.cache.has(_FIRST):
-                first: dict[str, NDArray[np.uint32]] = {}
-                painter.draw(Drawing(self.prompts[-1], _FIRST_SEED), first)
-                self.cache.store(_LAYOUT, _widths(painter.layout, first))
-                self.cache.store(_FIRST, first)
-            first = self.cache.load(_FIRST)
+            first = self._first(painter)
             for done, (name, drawing) in enumerate(missing.items(), total - len(missing)):
                 progress("private pictures and transcripts", done, total)
                 self.cache.store(name, painter.draw(drawing, first))
+
+    def _draw_relayed(self, folder: Path, missing: dict[str, Drawing], total: int, progress: Progress) -> None:
+        with relay_painter(folder, self.settings, progress) as painter:
+            first = self._first(painter, f"{RELAYED}/")
+            for done, (name, drawing) in enumerate(missing.items(), total - len(missing)):
+                progress("the same in relay mode", done, total)
+                self.cache.store(f"{RELAYED}/{name}", painter.draw(drawing, first))
+
+    def _first(self, painter: PrivatePainter, place: str = "") -> dict[str, NDArray[np.uint32]]:
+        """See `ViewMaker`; drawn once."""
+        if not self.cache.has(f"{place}{_FIRST}"):
+            first: dict[str, NDArray[np.uint32]] = {}
+            painter.draw(Drawing(self.prompts[-1], _FIRST_SEED), first)
+            for layout, widths in painter.widths(first).items():
+                self.cache.store(f"{place}{layout}", {name: np.array(width) for name, width in widths.items()})
+            self.cache.store(f"{place}{_FIRST}", first)
+        return self.cache.load(f"{place}{_FIRST}")
 
     def _draw_plainly(self, name: str, seed: int, progress: Progress) -> dict[str, Floats]:
         stage = f"{name.replace('_', ' ')}: pictures by diffusers"
@@ -99,17 +122,14 @@ class Collection:
 
     def view(self, names: list[str], view: str) -> View:
         """What a view of `names` holds."""
+        if view in (*RELAY_VIEWS, RELAY_SIZES):
+            names = [f"{RELAYED}/{name}" for name in self.relayed(names)]
         sizes = self.cache.stack(names, "sizes")
-        if view == SIZES:
+        if view in (SIZES, RELAY_SIZES):
             return View(np.zeros((len(names), 1, 16, 16), np.float32), np.zeros((len(names), 1), np.float32), sizes)
         return View(self.cache.stack(names, f"{view}.maps"), self.cache.stack(names, f"{view}.pooled"), sizes)
 
-    def layers(self, pooled: Floats) -> dict[str, Floats]:
-        """`pooled` (n, values), by slice."""
-        widths = self.cache.load(_LAYOUT)
+    def layers(self, view: str, pooled: Floats) -> dict[str, Floats]:
+        """`pooled` (n, values) of a view, by slice."""
+        widths = self.cache.load(f"{RELAYED}/{view}" if view in RELAY_VIEWS else LAYOUT)
         return dict(zip(widths, np.split(pooled, np.cumsum(list(widths.values()))[:-1], axis=1), strict=True))
-
-
-def _widths(layout: Layout, first: dict[str, NDArray[np.uint32]]) -> dict[str, NDArray[Any]]:
-    """How many values of `pooled` each slice has: its channels, for every group of requests."""
-    return {name: np.array(len(groups) * first[name].shape[-1]) for name, groups in layout.requests.items()}

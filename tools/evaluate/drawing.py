@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Progress = Callable[[str, int, int], None]
 
+LAYOUT = "layout"
 TIMEOUT = 120.0  # seconds of a request: the machine is busy
 BATCH = 8  # plain pictures at the same time
 
@@ -75,8 +76,16 @@ class PrivatePainter:
             "picture": np.asarray(output.images)[0],
             "offload": np.array([offload.unet_fraction, offload.fraction]),
             "sizes": self._recorder.lengths(),
-            **ViewMaker(np.random.default_rng(drawing.seed), first).features(self._recorder, self.layout),
+            **self.features(drawing.seed, first),
         }
+
+    def features(self, seed: int, first: dict[str, NDArray[np.uint32]]) -> dict[str, Floats]:
+        """Of every view of the last picture."""
+        return ViewMaker(np.random.default_rng(seed), first).features(self._recorder, self.layout)
+
+    def widths(self, first: dict[str, NDArray[np.uint32]]) -> dict[str, dict[str, int]]:
+        """How many values of `pooled` each slice has, by name of a layout: its channels, for every group of requests."""
+        return {LAYOUT: {name: len(groups) * first[name].shape[-1] for name, groups in self.layout.requests.items()}}
 
     @property
     def layout(self) -> Layout:

@@ -12,7 +12,7 @@ from tools.evaluate.reductions import Attempt, Reduction, attempt, best, reducti
 from tools.evaluate.settings import code_digest
 from tools.evaluate.similarity import psnr_db, ssim
 from tools.evaluate.task import Task
-from tools.evaluate.views import BUILDS, PARTIES, SIZES, VIEWS, held_views
+from tools.evaluate.views import BUILDS, PARTIES, RELAY_SIZES, RELAY_VIEWS, SIZES, VIEWS, held_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
     Attempts = dict[str, list[Attempt]]
 
+ATTACKED = (*VIEWS, SIZES, *RELAY_VIEWS, RELAY_SIZES)
+BARE = (SIZES, RELAY_SIZES)  # views of numbers and sizes alone
 NO_PROTECTION = ("none", "evaluator")  # the attack that reductions are measured against
 
 
@@ -31,14 +33,22 @@ def attack_all(collection: Collection, progress: Progress) -> tuple[Task, Attemp
     """Every attack on every view."""
     task = Task.split(collection.private(), collection.settings.updates)
     attempts: Attempts = {}
-    for done, view in enumerate((*VIEWS, SIZES)):
-        progress("attacks on pictures", done, len(VIEWS) + 1)
-        attempts[view] = _attack(collection, view, task)
+    for done, view in enumerate(ATTACKED):
+        progress("attacks on pictures", done, len(ATTACKED))
+        attempts[view] = _attack(collection, view, _task_of(view, task, collection))
     return task, attempts
 
 
+def _task_of(view: str, task: Task, collection: Collection) -> Task:
+    """In relay mode fewer pictures are drawn, the first ones; tens of them keep their parts."""
+    count = collection.settings.relayed
+    if view not in (*RELAY_VIEWS, RELAY_SIZES) or count >= len(task.pictures):
+        return task
+    return Task.split(task.pictures[:count], task.updates)
+
+
 def _attack(collection: Collection, view: str, task: Task) -> list[Attempt]:
-    names = ("metadata",) if view == SIZES else tuple(ATTACKS)
+    names = ("metadata",) if view in BARE else tuple(ATTACKS)
 
     def predict() -> dict[str, Floats]:
         held = collection.view(collection.pictures, view)
@@ -57,22 +67,32 @@ def measure_leakage(collection: Collection, task: Task, attempts: Attempts, prog
     """Everything but the circumstances."""
     truth = task.pictures[task.test]
     guess = np.broadcast_to(task.guess, truth.shape)
+    summaries = {
+        view: {each.attack: each.summary(_task_of(view, task, collection)) for each in tried}
+        for view, tried in attempts.items()
+    }
     return {
         "pictures": {"train": len(task.train), "validation": len(task.validation), "test": len(task.test)},
+        "relay": {
+            "pictures": len(collection.relayed(collection.pictures)),
+            "transcripts": len(collection.relayed(collection.transcripts)),
+        },
         "guess": {"psnr_db": float(psnr_db(guess, truth).mean()), "ssim": float(ssim(guess, truth).mean())},
-        "attacks": {view: {each.attack: each.summary(task) for each in tried} for view, tried in attempts.items()},
-        "reduction": _reductions(attempts, psnr_db(guess, truth), collection.settings.resamples),
+        "attacks": summaries,
+        "reduction": _reductions(attempts, task, collection),
         "distinguisher": _distinguishers(collection, progress),
     }
 
 
-def _reductions(attempts: Attempts, guess: NDArray[np.float64], resamples: int) -> dict[str, Any]:
+def _reductions(attempts: Attempts, task: Task, collection: Collection) -> dict[str, Any]:
     unprotected = best_of(attempts, *NO_PROTECTION).scores_db
+    family, resamples = (len(BUILDS) - 1) * len(PARTIES), collection.settings.resamples  # the unprotected one is 0
 
     def one(build: str, party: str) -> dict[str, Any]:
         chosen = best_of(attempts, build, party)
-        family = (len(BUILDS) - 1) * len(PARTIES)  # the unprotected one is 0 by definition
-        found: Reduction = reduction(chosen.scores_db, guess, unprotected, family=family, resamples=resamples)
+        guess = _guess_db(_task_of(chosen.view, task, collection))
+        least = unprotected[: len(guess)]  # the first pictures of the test set are those of the smaller one
+        found: Reduction = reduction(chosen.scores_db, guess, least, family=family, resamples=resamples)
         return {
             **asdict(found),
             "view": chosen.view,
@@ -81,6 +101,11 @@ def _reductions(attempts: Attempts, guess: NDArray[np.float64], resamples: int) 
         }
 
     return {build: {party: one(build, party) for party in PARTIES} for build in BUILDS}
+
+
+def _guess_db(task: Task) -> NDArray[np.float64]:
+    truth = task.pictures[task.test]
+    return psnr_db(np.broadcast_to(task.guess, truth.shape), truth)
 
 
 def _distinguishers(collection: Collection, progress: Progress) -> dict[str, Any]:
@@ -97,10 +122,10 @@ def _distinguish(collection: Collection, held: tuple[str, ...]) -> dict[str, Any
     """By the whole transcript; by every slice; by numbers and sizes of messages."""
     views = [collection.view(collection.transcripts, view) for view in held]
     metadata = distinguish(views[0].sizes)
-    if held == (SIZES,):
+    if held[0] in BARE:
         return {**asdict(metadata), "metadata": asdict(metadata), "layers": {}}
     everything = [part.reshape(len(part), -1) for view in views for part in (view.maps, view.pooled)]
-    split = [collection.layers(view.pooled) for view in views]
+    split = [collection.layers(name, view.pooled) for name, view in zip(held, views, strict=True)]
     layers = distinguish_layers({name: np.concatenate([each[name] for each in split], axis=1) for name in split[0]})
     return {
         **asdict(distinguish(np.concatenate(everything, axis=1))),

@@ -38,6 +38,8 @@ class Settings:
         steps: of DDIM.
         guidance: classifier-free guidance scale.
         transcripts: private pictures of two prompts in turn, for the distinguishers.
+        relayed: how many of the pictures, the first ones, are drawn in relay mode as well.
+        relayed_transcripts: and of the transcripts.
         updates: at most, of the inversion network.
         resamples: of the bootstrap.
         least_reduction: what `reduction.ours` must reach; few pictures cannot show a hundredth.
@@ -47,6 +49,8 @@ class Settings:
     steps: int = 10
     guidance: float = 4.0
     transcripts: int = 144
+    relayed: int = 50
+    relayed_transcripts: int = 24
     updates: int = 300
     resamples: int = 10_000
     least_reduction: float = 0.99
@@ -58,7 +62,16 @@ class Settings:
 
 
 FULL = Settings()
-QUICK = Settings(pictures=20, steps=3, transcripts=32, updates=60, resamples=2_000, least_reduction=0.9)
+QUICK = Settings(
+    pictures=20,
+    steps=3,
+    transcripts=32,
+    relayed=20,
+    relayed_transcripts=32,
+    updates=60,
+    resamples=2_000,
+    least_reduction=0.9,
+)
 
 
 def settings_of(size: Size, steps: int | None = None) -> Settings:

@@ -1,6 +1,7 @@
 """What a party holds on every build, and the features that attackers compute from it.
 
-Every build but `ours` is derived from the same transcript by its own rule; `ours` is what the servers of ppidm received.
+Every build but `ours` is derived from the same transcript by its own rule; `ours` is what the servers of ppidm received, and
+`ours_relay` what they received in relay mode, with truncated answers and audits (`relaying`).
 A view of a request has the activation's shape, in units of half the ring, so that values of ring builds are in [-1, 1].
 """
 
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
 
 SIGMAS = (0.1, 1.0, 10.0, 100.0)  # of the float masks, in standard deviations of the activation
 FLOAT_BUILDS = tuple(f"float_{sigma:g}" for sigma in SIGMAS)
-BUILDS = ("none", *FLOAT_BUILDS, "reused", "ours")
+BUILDS = ("none", *FLOAT_BUILDS, "reused", "ours", "ours_relay")
 PARTIES = ("evaluator", "dealer", "link")
+OURS_BUILDS = ("ours", "ours_relay")
 BROKEN = ("none", "float_0.1", "float_1", "reused")  # where attacks must succeed, or they prove nothing
 PLAIN, REUSED, OURS, DIFFERENCES, SHARE, SIZES = "none", "reused", "ours", "ours_differences", "share", "sizes"
 VIEWS = (PLAIN, *FLOAT_BUILDS, REUSED, OURS, DIFFERENCES, SHARE)  # of requests; SIZES is of whole pictures
+RELAY, RELAY_DIFFERENCES, RELAY_SHARE, RELAY_SIZES = "relay", "relay_differences", "relay_share", "relay_sizes"
+RELAY_VIEWS = (RELAY, RELAY_DIFFERENCES, RELAY_SHARE)
 
 
 def held_views(build: str, party: str) -> tuple[str, ...]:
@@ -39,10 +43,13 @@ def held_views(build: str, party: str) -> tuple[str, ...]:
 
     Without protection every server, and every observer, has the activations. A dealer has seeds on every other build. On
     the weak builds the link is as bare as the masks are weak; ours is TLS, outside of loopback: an observer sees sizes.
-    (On loopback without TLS, an observer of the evaluator's link holds what the evaluator holds.)
+    (On loopback without TLS, an observer of the evaluator's link holds what the evaluator holds.) In relay mode, with truncated
+    answers and audits, the evaluator has what the client and the dealer send it, and what it answers, together.
     """
     if build == "none":
         return (PLAIN,)
+    if build == "ours_relay":
+        return {"evaluator": (RELAY, RELAY_DIFFERENCES), "dealer": (RELAY_SHARE,), "link": (RELAY_SIZES,)}[party]
     if party == "dealer":
         return (SHARE,)
     if build == "ours":
