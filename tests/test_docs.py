@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib import import_module
 from pathlib import Path
@@ -48,3 +49,22 @@ def test_named_files_exist(document: str) -> None:
 def test_an_invented_name_is_noticed() -> None:
     with pytest.raises((AttributeError, LookupError)):
         resolve("ppidm.protocol.masks.Mask.reveal_everything")
+
+
+@pytest.mark.parametrize(("model", "shown"), [("default", "shipped"), ("sd15", "sd15, 512 x 512")])
+def test_figures_of_engines(model: str, shown: str) -> None:
+    """README's row of a model is what was measured, and all of its slices compile."""
+    found = json.loads((ROOT / "docs" / "measurements" / "engines.json").read_text())["models"][model]
+    cells = [
+        f"{found['plans']} of {found['slices']} compiled",
+        *(size(found[name]) for name in ("weights_on_gpu_bytes", "plan_bytes")),
+        f"{found['cpu_seconds']:.0f}",
+        f"{found['peak_memory_bytes'] / 1e9:.2g} GB",
+    ]
+    assert f"\n| {shown} | {' | '.join(cells)} |\n" in (ROOT / "README.md").read_text()
+    assert found["plans"] == found["slices"] == found["proved"]
+    assert found["failures"] == []
+
+
+def size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
