@@ -78,3 +78,20 @@ def test_what_was_measured_of_sdxl():
         assert row["snr_db"] > 50
         assert row["evaluator"]["received"] == pytest.approx(row["declared"]["received"], rel=0.01)
         assert row["evaluator"]["sent"] == pytest.approx(row["declared"]["sent"], rel=0.015)
+
+
+def test_what_was_measured_of_a_whole_picture():
+    figures = json.loads((MEASURED / "sd-turbo.json").read_text())
+    shares = json.loads((MEASURED / "partition.json").read_text())["sd-turbo"]["shares"]
+    assert figures["psnr_db"] > 50
+    assert figures["report"]["offload"]["unet_fraction"] == pytest.approx(shares["all"]["share"], abs=1e-3)
+    assert (
+        figures["report"]["offload"]["fraction"] > figures["report"]["offload"]["unet_fraction"]
+    )  # the decoder's share
+    assert figures["export"]["peak_megabytes"] < 16_000
+    readme = (ROOT / "README.md").read_text()
+    for figure in (
+        f"{figures['psnr_db']:.1f} dB PSNR",
+        f"{figures['report']['offload']['fraction']:.1%}".replace("%", " %"),
+    ):
+        assert figure in readme
