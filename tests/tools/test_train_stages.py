@@ -15,6 +15,7 @@ from tools.train.stages import Places
 from training_pictures import write_packages
 from typer.testing import CliRunner
 
+from ppidm.export import samplers
 from ppidm.export.trace import is_traced
 from ppidm.protocol.errors import InputError
 
@@ -46,7 +47,8 @@ def quiet(*_):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_from_packages_to_a_traced_pipeline(places, tmp_path):
+def test_from_packages_to_a_traced_pipeline(places, tmp_path, monkeypatch):
+    monkeypatch.setattr(samplers, "MAX_STEPS", 25)  # of 100: as many as the sheet of samples takes
     stages.fetch(places.data, quiet)
     assert stages.vae(places, None, 2, None, quiet).updates == 2
     assert stages.unet(places, None, 2, None, 0.5, quiet).updates == 2
