@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
-from tools.train import denoiser, models, publish, stages, vae
+from tools.train import denoiser, models, publish, sheet, stages, vae
 from tools.train.__main__ import app
 from tools.train.checkpoint import Checkpoint, Schedule
 from tools.train.examples import Example, training_set
@@ -48,7 +48,8 @@ def quiet(*_):
 
 @pytest.mark.filterwarnings("ignore")
 def test_from_packages_to_a_traced_pipeline(places, tmp_path, monkeypatch):
-    monkeypatch.setattr(samplers, "MAX_STEPS", 25)  # of 100: as many as the sheet of samples takes
+    monkeypatch.setattr(samplers, "MAX_STEPS", 2)  # of 100
+    monkeypatch.setattr(sheet, "_STEPS", 2)  # of 25
     stages.fetch(places.data, quiet)
     assert stages.vae(places, None, 2, None, quiet).updates == 2
     assert stages.unet(places, None, 2, None, 0.5, quiet).updates == 2
