@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,11 @@ class PrivateStableDiffusionImg2ImgPipeline(Pipeline):
         ) as pipe:
             pipe("green apple, 3d style", Image.open("apple.png"), strength=0.6).images[0].save("green.png")
     """
+
+    @cached_property
+    def _encoder(self) -> ImageEncoder:
+        """Opened by the first call that needs it, and kept."""
+        return ImageEncoder(self._package.directory, self._manifest.image, self._threads)
 
     def __call__(
         self,
@@ -102,7 +108,7 @@ class PrivateStableDiffusionImg2ImgPipeline(Pipeline):
         name = scheduler or self._manifest.scheduler
         samplers = self._package.directory / SAMPLERS
         sampler = Sampler.load_for_picture(samplers, name, num_inference_steps, strength)
-        encoder = ImageEncoder(self._package.directory, config, self._threads)
+        encoder = self._encoder
         rng = make_generator(generator)
 
         def start(account: Account) -> SamplerState:
