@@ -13,14 +13,14 @@ import argparse
 import json
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from full_size import TIMEOUT, client_bytes, export, forget_peak, peak_megabytes, serve
+from full_size import PATIENT, TIMEOUT, client_bytes, export, forget_peak, peak_megabytes
+from local_servers import local_processes
 
 from ppidm.client import PrivateStableDiffusionPipeline
 from ppidm.export.client_files import config_from_model
@@ -48,20 +48,13 @@ def plain(model: Path, latents: Floats, arguments: dict[str, Any]) -> tuple[Floa
 
 def private(package: Path, latents: Floats, arguments: dict[str, Any]) -> tuple[Floats, dict[str, Any]]:
     """The picture of ppidm, and what it cost."""
-    with ExitStack() as stack:
-        servers = [stack.enter_context(serve(package / f"server-{index}")) for index in range(2)]
-        stack.callback(lambda: [server.terminate() for server in servers])
-        addresses = [server.stdout.readline().split()[-1] for server in servers if server.stdout]
+    with local_processes([package / "server-0", package / "server-1"], PATIENT) as (evaluator, dealer):
         forget_peak()
-        pipe = stack.enter_context(
-            PrivateStableDiffusionPipeline.from_package(
-                package / "client", evaluator=addresses[0], dealers=addresses[1:], timeout=TIMEOUT
-            )
-        )
-        result = pipe(**arguments, latents=latents, output_type="np", return_dict=True)
-        peaks = {
-            name: peak_megabytes(server.pid) for name, server in zip(("evaluator", "dealer"), servers, strict=True)
-        }
+        with PrivateStableDiffusionPipeline.from_package(
+            package / "client", evaluator=evaluator.address, dealers=[dealer.address], timeout=TIMEOUT
+        ) as pipe:
+            result = pipe(**arguments, latents=latents, output_type="np", return_dict=True)
+        peaks = {"evaluator": peak_megabytes(evaluator.pid), "dealer": peak_megabytes(dealer.pid)}
         report = result.report.model_dump(mode="json")
         return result.images, {"report": report, "peak_megabytes": {"client": peak_megabytes(), **peaks}}
 

@@ -16,12 +16,12 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from local_servers import local_processes
 
 from ppidm.client.account import Account
 from ppidm.client.offload import Offloader
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     Package = ClientPackage[ClientManifest]
 
 TIMEOUT = 3600.0  # seconds of one request: on a busy machine a large slice takes minutes
+PATIENT = "--max-seconds", str(int(TIMEOUT))  # of `ppidm serve`
 STEP = 981.0
 
 
@@ -129,30 +130,20 @@ def client_bytes(out: Path, model: Path) -> dict[str, float]:
 def measure(model: Path, out: Path) -> dict[str, Any]:
     """Everything."""
     figures: dict[str, Any] = {} if out.exists() else {"export": export(model, out)}
-    with ExitStack() as stack:
-        processes = [stack.enter_context(serve(out / f"server-{index}")) for index in range(2)]
-        stack.callback(lambda: [process.terminate() for process in processes])
-        lines = [process.stdout.readline() for process in processes if process.stdout]
+    with local_processes([out / "server-0", out / "server-1"], PATIENT) as (evaluator, dealer):
         reference, seconds = traced(model)
         local = peak_megabytes()
         forget_peak()
         package = load_package(out / "client")
-        figures |= evaluate(package, [line.split()[-1] for line in lines], reference)
+        figures |= evaluate(package, [evaluator.address, dealer.address], reference)
         figures["local_seconds"] = round(seconds)
         figures["peak_megabytes"] = {
             "local": local,
             "client": peak_megabytes(),
-            "evaluator": peak_megabytes(processes[0].pid),
-            "dealer": peak_megabytes(processes[1].pid),
+            "evaluator": peak_megabytes(evaluator.pid),
+            "dealer": peak_megabytes(dealer.pid),
         }
     return figures | {"bytes": client_bytes(out, model)}
-
-
-def serve(directory: Path) -> subprocess.Popen[str]:
-    """A server that tells its address in its first line."""
-    command = [sys.executable, "-m", "ppidm", "serve", str(directory), "--listen", "127.0.0.1:0"]
-    limits = ["--max-seconds", str(int(TIMEOUT)), "--log-level", "warning"]
-    return subprocess.Popen([*command, *limits], stdout=subprocess.PIPE, text=True)
 
 
 def main() -> None:

@@ -14,14 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from full_size import TIMEOUT, export, peak_megabytes, serve
+from full_size import PATIENT, TIMEOUT, export, peak_megabytes
+from local_servers import local_processes
 from rich.progress import track
 
 from ppidm.client import PrivateGraph
@@ -118,19 +118,16 @@ def _outputs(subgraph: Subgraph) -> list[str]:
 def run(package: Path, kind: str, subgraph: Subgraph, exact: FloatOffload) -> dict[str, Any]:
     """One slice in a package of its own, on two servers."""
     x = np.random.default_rng(0).standard_normal(subgraph.nominal_shape, np.float32)
-    with ExitStack() as stack:
-        processes = [stack.enter_context(serve(package / "server-0")) for _ in range(2)]
-        stack.callback(lambda: [process.terminate() for process in processes])
-        addresses = [process.stdout.readline().split()[-1] for process in processes if process.stdout]
-        graph = stack.enter_context(
-            PrivateGraph.from_package(
-                package / "client", evaluator=addresses[0], dealers=addresses[1:], timeout=TIMEOUT
-            )
-        )
+    with (
+        local_processes([package / "server-0"] * 2, PATIENT) as (evaluator, dealer),
+        PrivateGraph.from_package(
+            package / "client", evaluator=evaluator.address, dealers=[dealer.address], timeout=TIMEOUT
+        ) as graph,
+    ):
         start = perf_counter()
         result = graph({subgraph.name: x})
         seconds = perf_counter() - start
-        peaks = [peak_megabytes(process.pid) for process in processes]
+        peaks = [peak_megabytes(server.pid) for server in (evaluator, dealer)]
     expected = exact(subgraph.name, x)
     got = [result.outputs[name] for name in _outputs(subgraph)]
     traffic = result.report.traffic

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -14,15 +14,29 @@ if TYPE_CHECKING:
 READY = "listening on "
 
 
+class LocalServer(NamedTuple):
+    """A running server."""
+
+    address: str
+    pid: int
+
+
 @contextmanager
 def local_servers(package: Path, count: int = 2, options: Sequence[str] = ()) -> Iterator[list[str]]:
     """`ppidm serve` with `options` for the first `count` server directories of `package`; yields their addresses."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(_server(package / f"server-{index}", options)) for index in range(count)]
+    with local_processes([package / f"server-{index}" for index in range(count)], options) as servers:
+        yield [server.address for server in servers]
 
 
 @contextmanager
-def _server(directory: Path, options: Sequence[str]) -> Iterator[str]:
+def local_processes(directories: Sequence[Path], options: Sequence[str] = ()) -> Iterator[list[LocalServer]]:
+    """The same for any server directories; yields the servers, for who measures their processes."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(_server(directory, options)) for directory in directories]
+
+
+@contextmanager
+def _server(directory: Path, options: Sequence[str]) -> Iterator[LocalServer]:
     command = [
         sys.executable,
         "-m",
@@ -41,7 +55,7 @@ def _server(directory: Path, options: Sequence[str]) -> Iterator[str]:
         if not line.startswith(READY):
             raise SystemExit(f"{directory}: the server ended with status {process.wait()}; its message is above")
         try:
-            yield line.removeprefix(READY).strip()
+            yield LocalServer(line.removeprefix(READY).strip(), process.pid)
         finally:
             process.terminate()
             process.wait()
